@@ -1,0 +1,7 @@
+//! Schedscope: where the wall time of every thread went, and why it waited.
+//!
+//! The modules stand in the order of the data flow:
+//!
+//! * [`core`]: records of many CPUs become one history, threads' states, and figures. Pure: no I/O, no clock.
+
+pub mod core;

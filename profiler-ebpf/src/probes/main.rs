@@ -1,0 +1,3 @@
+//! Kernel probes.
+#![no_std]
+#![no_main]
