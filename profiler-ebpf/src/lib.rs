@@ -21,6 +21,15 @@ pub const WIRE_VERSION: u32 = 1;
 /// Size of a ring record, in bytes.
 pub const RECORD_BYTES: usize = 32;
 
+/// One slot of a ring: a record of any kind, not yet looked at.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "decode",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct RawRecord(pub [u8; RECORD_BYTES]);
+
 /// Bytes of a thread's name, as the kernel keeps it (`TASK_COMM_LEN`), NUL-padded.
 pub const COMM_BYTES: usize = 16;
 
@@ -121,8 +130,9 @@ pub struct Switch {
     /// Low 16 bits of the outgoing thread's state word (`task->__state`), as the scheduler saw it.
     /// Flags in it are the kernel's; see the state table in the daemon's `core`.
     pub prev_state: u16,
-    /// Low 16 bits of how often the incoming thread has been given a CPU before
-    /// (`sched_info.pcount`). Equal to the last one seen plus one: nothing about it was missed.
+    /// With [`switch_flags::NEXT_COUNTED`]: low 16 bits of how often the incoming thread had been
+    /// given a CPU before this time (`sched_info.pcount`; 0 for a new thread). One more than at its
+    /// last switch-in: nothing that it did in between was missed.
     pub next_runs: u16,
     /// Zero.
     pub _pad: u16,
@@ -278,7 +288,8 @@ pub struct ThreadRecord {
     pub state: u32,
     /// The CPU that it is on, or was last on.
     pub cpu: u32,
-    /// As [`Switch::next_runs`], of the last time that it was given a CPU.
+    /// What [`Switch::next_runs`] was when it was last given a CPU (`sched_info.pcount - 1`, which
+    /// wraps to 65,535 for a thread that never ran), so that its next switch-in reads one more.
     pub runs: u16,
     /// Zero.
     pub _pad: u8,
