@@ -1,1 +1,5 @@
 //! Pure reconstruction.
+pub mod decode;
+pub mod histogram;
+pub mod merge;
+pub mod state;

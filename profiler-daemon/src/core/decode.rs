@@ -1,0 +1,119 @@
+//! Bytes of a ring slot to an event. Total: any 32 bytes give an event or say why not, and nothing
+//! panics.
+
+use profiler_ebpf::{Exec, Fork, Gap, KIND_OFFSET, Kind, RawRecord, Rename, Switch, Wakeup};
+use zerocopy::transmute;
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A CPU changed threads.
+    Switch(Switch),
+    /// A thread was put on a run queue after a wait.
+    Wakeup(Wakeup),
+    /// A thread was born.
+    Fork(Fork),
+    /// Records were lost here.
+    Gap(Gap),
+    /// A thread got another name.
+    Rename(Rename),
+    /// A process runs another program.
+    Exec(Exec),
+}
+
+/// A record of a kind that this version does not know; its number is the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of the unknown kind {0}; this version knows the kinds 1 to 6")]
+pub struct UnknownKind(pub u8);
+
+impl Event {
+    /// Decodes one slot.
+    #[inline]
+    pub fn decode(raw: &RawRecord) -> Result<Self, UnknownKind> {
+        let number = raw.0[KIND_OFFSET];
+        let bytes = raw.0;
+        match Kind::from_wire(number) {
+            Some(Kind::Switch) => Ok(Self::Switch(transmute!(bytes))),
+            Some(Kind::Wakeup) => Ok(Self::Wakeup(transmute!(bytes))),
+            Some(Kind::Fork) => Ok(Self::Fork(transmute!(bytes))),
+            Some(Kind::Gap) => Ok(Self::Gap(transmute!(bytes))),
+            Some(Kind::Rename) => Ok(Self::Rename(transmute!(bytes))),
+            Some(Kind::Exec) => Ok(Self::Exec(transmute!(bytes))),
+            // A doorbell wakes the daemon and carries nothing: one that gets here is a mistake.
+            Some(Kind::Doorbell) | None => Err(UnknownKind(number)),
+        }
+    }
+
+    /// When it happened, in nanoseconds of the records' clock.
+    #[must_use]
+    pub fn ts_ns(&self) -> u64 {
+        match self {
+            Self::Switch(record) => record.ts_ns,
+            Self::Wakeup(record) => record.ts_ns,
+            Self::Fork(record) => record.ts_ns,
+            Self::Gap(record) => record.ts_ns,
+            Self::Rename(record) => record.ts_ns,
+            Self::Exec(record) => record.ts_ns,
+        }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Switch(_) => Kind::Switch,
+            Self::Wakeup(_) => Kind::Wakeup,
+            Self::Fork(_) => Kind::Fork,
+            Self::Gap(_) => Kind::Gap,
+            Self::Rename(_) => Kind::Rename,
+            Self::Exec(_) => Kind::Exec,
+        }
+    }
+
+    /// Puts it back into the bytes of a slot, with the kind that belongs to it.
+    #[must_use]
+    pub fn encode(&self) -> RawRecord {
+        let mut raw = match *self {
+            Self::Switch(record) => RawRecord(transmute!(record)),
+            Self::Wakeup(record) => RawRecord(transmute!(record)),
+            Self::Fork(record) => RawRecord(transmute!(record)),
+            Self::Gap(record) => RawRecord(transmute!(record)),
+            Self::Rename(record) => RawRecord(transmute!(record)),
+            Self::Exec(record) => RawRecord(transmute!(record)),
+        };
+        raw.0[KIND_OFFSET] = self.kind() as u8;
+        raw
+    }
+}
+
+/// Time of a record of whatever kind.
+#[inline]
+pub(crate) fn ts_of(raw: &RawRecord) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = raw.0;
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, UnknownKind, ts_of};
+    use profiler_ebpf::{KIND_OFFSET, RECORD_BYTES, RawRecord};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_name_their_kind(bytes in any::<[u8; RECORD_BYTES]>()) {
+            let raw = RawRecord(bytes);
+            match Event::decode(&raw) {
+                Ok(event) => {
+                    prop_assert_eq!(event.encode(), raw);
+                    prop_assert_eq!(event.ts_ns(), ts_of(&raw));
+                    prop_assert!((1..=6).contains(&bytes[KIND_OFFSET]));
+                }
+                Err(UnknownKind(number)) => {
+                    prop_assert_eq!(number, bytes[KIND_OFFSET]);
+                    prop_assert!(!(1..=6).contains(&number));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Many per-CPU streams to one, by time.
+//!
+//! Each stream keeps its own order (a CPU's records are written in the order in which things happened
+//! there); between streams the time decides, and at the same time the stream's number. A record is
+//! given out only when it lies at or before the watermark: the caller promises that no stream can
+//! still bring an older one.
+
+use profiler_ebpf::RawRecord;
+
+use super::decode::ts_of;
+
+/// The records of one stream that wait to be merged: those of a ring, in two parts where they wrap.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stream<'a> {
+    /// The older part.
+    pub first: &'a [RawRecord],
+    /// What follows it.
+    pub second: &'a [RawRecord],
+}
+
+impl<'a> Stream<'a> {
+    /// A stream that does not wrap.
+    #[must_use]
+    pub fn new(records: &'a [RawRecord]) -> Self {
+        Self { first: records, second: &[] }
+    }
+
+    /// How many records it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.first.len() + self.second.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.second.is_empty()
+    }
+}
+
+/// Where a merge stands in one stream.
+#[derive(Clone, Copy, Debug)]
+struct Cursor<'a> {
+    part: &'a [RawRecord],
+    rest: &'a [RawRecord],
+    used: usize,
+    /// Time by which its next record is ordered: its own, or its predecessor's if that was later.
+    order_ns: u64,
+    stream: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn start(stream: usize, records: Stream<'a>, floor_ns: u64) -> Option<Self> {
+        let (part, rest) = if records.first.is_empty() {
+            (records.second, records.first)
+        } else {
+            (records.first, records.second)
+        };
+        let order_ns = ts_of(part.first()?).max(floor_ns);
+        Some(Self { part, rest, used: 0, order_ns, stream })
+    }
+
+    /// Takes the next record and moves on; the flag says whether another one follows.
+    fn take(&mut self) -> (Option<&'a RawRecord>, bool) {
+        let Some((record, part)) = self.part.split_first() else {
+            return (None, false);
+        };
+        self.part = part;
+        if self.part.is_empty() {
+            self.part = std::mem::take(&mut self.rest);
+        }
+        self.used += 1;
+        match self.part.first() {
+            Some(next) => {
+                self.order_ns = self.order_ns.max(ts_of(next));
+                (Some(record), true)
+            }
+            None => (Some(record), false),
+        }
+    }
+
+    fn key(&self) -> (u64, usize) {
+        (self.order_ns, self.stream)
+    }
+}
+
+/// Merges streams; keeps its working memory from one call to the next.
+#[derive(Debug, Default)]
+pub struct Merger {
+    /// Per stream: records used in the last call.
+    used: Vec<usize>,
+    /// Per stream: the time of the last record given out, which orders what follows it.
+    floor_ns: Vec<u64>,
+}
+
+impl Merger {
+    /// Gives `sink` every record up to and including `watermark_ns` with its stream's number, in
+    /// order, and returns for each stream how many were used.
+    ///
+    /// A record that is older than one before it in its own stream keeps its place there.
+    pub fn merge<'a>(
+        &mut self,
+        streams: &[Stream<'a>],
+        watermark_ns: u64,
+        mut sink: impl FnMut(usize, &'a RawRecord),
+    ) -> &[usize] {
+        self.used.clear();
+        self.used.resize(streams.len(), 0);
+        if self.floor_ns.len() < streams.len() {
+            self.floor_ns.resize(streams.len(), 0);
+        }
+        let mut heap: Vec<Cursor<'a>> = streams
+            .iter()
+            .enumerate()
+            .filter_map(|(number, &stream)| {
+                Cursor::start(number, stream, self.floor_ns.get(number).copied().unwrap_or(0))
+            })
+            .filter(|cursor| cursor.order_ns <= watermark_ns)
+            .collect();
+        for root in (0..heap.len() / 2).rev() {
+            sift_down(&mut heap, root);
+        }
+        while let Some(cursor) = heap.first().copied() {
+            let mut cursor = cursor;
+            // A CPU's records often come in runs: stay with it until another stream is due.
+            let limit = heap.iter().skip(1).take(2).map(Cursor::key).min();
+            let more = loop {
+                let placed_ns = cursor.order_ns;
+                let (record, more) = cursor.take();
+                if let Some(record) = record {
+                    sink(cursor.stream, record);
+                    self.floor_ns[cursor.stream] = placed_ns;
+                }
+                if !more || cursor.order_ns > watermark_ns {
+                    break false;
+                }
+                if limit.is_some_and(|limit| limit < cursor.key()) {
+                    break true;
+                }
+            };
+            self.used[cursor.stream] = cursor.used;
+            if more {
+                heap[0] = cursor;
+            } else {
+                heap.swap_remove(0);
+            }
+            sift_down(&mut heap, 0);
+        }
+        &self.used
+    }
+}
+
+fn sift_down(heap: &mut [Cursor<'_>], mut root: usize) {
+    loop {
+        let left = 2 * root + 1;
+        let Some(left_cursor) = heap.get(left) else { return };
+        let smaller = match heap.get(left + 1) {
+            Some(right) if right.key() < left_cursor.key() => left + 1,
+            _ => left,
+        };
+        if heap[root].key() <= heap[smaller].key() {
+            return;
+        }
+        heap.swap(root, smaller);
+        root = smaller;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Merger, Stream};
+    use crate::core::decode::{Event, ts_of};
+    use profiler_ebpf::{RawRecord, Switch};
+    use proptest::prelude::*;
+
+    fn record(ts_ns: u64, tag: u32) -> RawRecord {
+        Event::Switch(Switch { ts_ns, prev_tid: tag, ..Switch::default() }).encode()
+    }
+
+    fn merged(streams: &[Vec<u64>], watermark_ns: u64) -> (Vec<(usize, u64)>, Vec<usize>) {
+        let raw: Vec<Vec<RawRecord>> = streams
+            .iter()
+            .map(|times| times.iter().map(|&ts| record(ts, 0)).collect())
+            .collect();
+        let views: Vec<Stream<'_>> = raw
+            .iter()
+            .map(|records| {
+                let (first, second) = records.split_at(records.len() / 3);
+                Stream { first, second }
+            })
+            .collect();
+        let mut out = Vec::new();
+        let mut merger = Merger::default();
+        let used =
+            merger.merge(&views, watermark_ns, |stream, raw| out.push((stream, ts_of(raw)))).to_vec();
+        (out, used)
+    }
+
+    #[test]
+    fn interleaves_by_time_then_by_stream() {
+        let (out, used) = merged(&[vec![1, 4, 5], vec![2, 4], vec![]], 10);
+        assert_eq!(out, [(0, 1), (1, 2), (0, 4), (1, 4), (0, 5)]);
+        assert_eq!(used, [3, 2, 0]);
+    }
+
+    #[test]
+    fn holds_back_what_is_after_the_watermark() {
+        let (out, used) = merged(&[vec![1, 9], vec![2, 3, 10]], 8);
+        assert_eq!(out, [(0, 1), (1, 2), (1, 3)]);
+        assert_eq!(used, [1, 2]);
+    }
+
+    #[test]
+    fn a_record_older_than_its_predecessor_keeps_its_place() {
+        let (out, _) = merged(&[vec![5, 3, 6], vec![4]], 10);
+        assert_eq!(out, [(1, 4), (0, 5), (0, 3), (0, 6)]);
+    }
+
+    #[test]
+    fn the_order_holds_from_one_call_to_the_next() {
+        let mut merger = Merger::default();
+        let (early, late, other) = ([record(7, 0)], [record(2, 0)], [record(6, 0)]);
+        merger.merge(&[Stream::new(&early), Stream::default()], 9, |_, _| {});
+        let mut out = Vec::new();
+        merger.merge(&[Stream::new(&late), Stream::new(&other)], 9, |stream, raw| {
+            out.push((stream, ts_of(raw)));
+        });
+        assert_eq!(out, [(1, 6), (0, 2)]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_doubled_or_out_of_order(
+            mut streams in prop::collection::vec(prop::collection::vec(0u64..1000, 0..40), 0..9),
+            watermark_ns in 0u64..1100,
+        ) {
+            for stream in &mut streams {
+                stream.sort_unstable();
+            }
+            let (out, used) = merged(&streams, watermark_ns);
+            let mut expected: Vec<(u64, usize)> = streams
+                .iter()
+                .enumerate()
+                .flat_map(|(number, times)| times.iter().map(move |&ts| (ts, number)))
+                .filter(|&(ts, _)| ts <= watermark_ns)
+                .collect();
+            expected.sort_unstable();
+            let got: Vec<(u64, usize)> = out.iter().map(|&(stream, ts)| (ts, stream)).collect();
+            prop_assert_eq!(&got, &expected);
+            prop_assert_eq!(used.iter().sum::<usize>(), expected.len());
+        }
+    }
+}
