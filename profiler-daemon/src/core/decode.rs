@@ -89,8 +89,9 @@ impl Event {
 /// Time of a record of whatever kind.
 #[inline]
 pub(crate) fn ts_of(raw: &RawRecord) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = raw.0;
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    raw.0
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_ne_bytes(*bytes))
 }
 
 #[cfg(test)]

@@ -22,7 +22,10 @@ impl<'a> Stream<'a> {
     /// A stream that does not wrap.
     #[must_use]
     pub fn new(records: &'a [RawRecord]) -> Self {
-        Self { first: records, second: &[] }
+        Self {
+            first: records,
+            second: &[],
+        }
     }
 
     /// How many records it holds.
@@ -57,7 +60,13 @@ impl<'a> Cursor<'a> {
             (records.first, records.second)
         };
         let order_ns = ts_of(part.first()?).max(floor_ns);
-        Some(Self { part, rest, used: 0, order_ns, stream })
+        Some(Self {
+            part,
+            rest,
+            used: 0,
+            order_ns,
+            stream,
+        })
     }
 
     /// Takes the next record and moves on; the flag says whether another one follows.
@@ -113,7 +122,11 @@ impl Merger {
             .iter()
             .enumerate()
             .filter_map(|(number, &stream)| {
-                Cursor::start(number, stream, self.floor_ns.get(number).copied().unwrap_or(0))
+                Cursor::start(
+                    number,
+                    stream,
+                    self.floor_ns.get(number).copied().unwrap_or(0),
+                )
             })
             .filter(|cursor| cursor.order_ns <= watermark_ns)
             .collect();
@@ -153,7 +166,9 @@ impl Merger {
 fn sift_down(heap: &mut [Cursor<'_>], mut root: usize) {
     loop {
         let left = 2 * root + 1;
-        let Some(left_cursor) = heap.get(left) else { return };
+        let Some(left_cursor) = heap.get(left) else {
+            return;
+        };
         let smaller = match heap.get(left + 1) {
             Some(right) if right.key() < left_cursor.key() => left + 1,
             _ => left,
@@ -174,7 +189,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn record(ts_ns: u64, tag: u32) -> RawRecord {
-        Event::Switch(Switch { ts_ns, prev_tid: tag, ..Switch::default() }).encode()
+        Event::Switch(Switch {
+            ts_ns,
+            prev_tid: tag,
+            ..Switch::default()
+        })
+        .encode()
     }
 
     fn merged(streams: &[Vec<u64>], watermark_ns: u64) -> (Vec<(usize, u64)>, Vec<usize>) {
@@ -191,8 +211,11 @@ mod tests {
             .collect();
         let mut out = Vec::new();
         let mut merger = Merger::default();
-        let used =
-            merger.merge(&views, watermark_ns, |stream, raw| out.push((stream, ts_of(raw)))).to_vec();
+        let used = merger
+            .merge(&views, watermark_ns, |stream, raw| {
+                out.push((stream, ts_of(raw)));
+            })
+            .to_vec();
         (out, used)
     }
 
@@ -222,9 +245,13 @@ mod tests {
         let (early, late, other) = ([record(7, 0)], [record(2, 0)], [record(6, 0)]);
         merger.merge(&[Stream::new(&early), Stream::default()], 9, |_, _| {});
         let mut out = Vec::new();
-        merger.merge(&[Stream::new(&late), Stream::new(&other)], 9, |stream, raw| {
-            out.push((stream, ts_of(raw)));
-        });
+        merger.merge(
+            &[Stream::new(&late), Stream::new(&other)],
+            9,
+            |stream, raw| {
+                out.push((stream, ts_of(raw)));
+            },
+        );
         assert_eq!(out, [(1, 6), (0, 2)]);
     }
 

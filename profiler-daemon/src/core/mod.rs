@@ -1,5 +1,95 @@
-//! Pure reconstruction.
+//! Records become figures. Pure: no clock, no files, no threads, no `unsafe`; time comes from the
+//! records, and no input can make it panic.
+//!
+//! In the order of the flow:
+//!
+//! * [`decode`]: the bytes of a slot to an [`decode::Event`].
+//! * [`merge`]: the streams of many CPUs to one, by time, up to a watermark.
+//! * [`state`]: what the kernel's state word says.
+//! * `reconstruct`: events to spans, thread by thread. `conflict` names what can be wrong with them
+//!   and what is done then; `gaps` knows what a loss puts in doubt; `threads` holds who is alive.
+//! * [`figures`] and [`histogram`]: what is counted.
+//! * [`snapshot`]: all figures at one moment.
+
+pub mod conflict;
 pub mod decode;
+pub mod figures;
+mod gaps;
 pub mod histogram;
 pub mod merge;
+mod reconstruct;
+pub mod snapshot;
 pub mod state;
+mod target;
+mod thread;
+mod threads;
+
+use profiler_ebpf::ThreadRecord;
+
+pub use conflict::{Conflict, Conflicts};
+pub use figures::Figures;
+pub use histogram::LatencyHistogram;
+pub use merge::Stream;
+pub use reconstruct::Reconstruction;
+pub use snapshot::{Counts, Snapshot, TargetSnapshot, ThreadSnapshot};
+pub use state::WaitState;
+pub use target::{Selector, TargetSpec};
+pub use thread::{Comm, Identity, Origin, Share};
+
+/// The whole way from records to figures, for live and for recorded ones.
+#[derive(Debug)]
+pub struct Core {
+    merger: merge::Merger,
+    machine: Reconstruction,
+    /// Everything up to here has been taken in.
+    watermark_ns: u64,
+}
+
+impl Core {
+    /// Knows nothing yet and is to watch these targets.
+    #[must_use]
+    pub fn new(targets: Vec<TargetSpec>) -> Self {
+        Self {
+            merger: merge::Merger::default(),
+            machine: Reconstruction::new(targets),
+            watermark_ns: 0,
+        }
+    }
+
+    /// Takes in threads that the task iterator found; the iteration began at `read_ns`.
+    pub fn found(&mut self, threads: &[ThreadRecord], read_ns: u64) {
+        for record in threads {
+            self.machine.found(record, read_ns);
+        }
+    }
+
+    /// Takes in all records up to `watermark_ns` and returns how many of each stream were used.
+    ///
+    /// The number of a stream is that of its CPU; a stream that belongs to no CPU comes last.
+    /// A watermark before the last one changes nothing.
+    pub fn feed(&mut self, streams: &[Stream<'_>], watermark_ns: u64) -> &[usize] {
+        self.watermark_ns = self.watermark_ns.max(watermark_ns);
+        let machine = &mut self.machine;
+        self.merger
+            .merge(streams, self.watermark_ns, |stream, raw| {
+                machine.record(stream, raw);
+            })
+    }
+
+    /// Begins the window at the watermark: what was counted so far is forgotten.
+    pub fn begin_window(&mut self) {
+        self.machine.begin_window(self.watermark_ns);
+    }
+
+    /// All figures as of the watermark.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.machine.snapshot(self.watermark_ns)
+    }
+
+    /// Everything up to here has been taken in.
+    #[must_use]
+    pub fn watermark_ns(&self) -> u64 {
+        self.watermark_ns
+    }
+}

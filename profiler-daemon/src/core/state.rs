@@ -21,7 +21,7 @@ pub enum WaitState {
     Parked,
     /// Frozen by the cgroup freezer or for suspend (6.1 and newer show it as a state).
     Frozen,
-    /// Waits for a sleeping spinlock of a PREEMPT_RT kernel.
+    /// Waits for a sleeping spinlock of a `PREEMPT_RT` kernel.
     RtLock,
     /// A state word with no bit that is known here.
     Other,
@@ -129,7 +129,11 @@ mod tests {
 
     #[track_caller]
     fn check(word: u32, expected: StateWord) {
-        assert_eq!(StateWord::read(word, false), expected, "state word {word:#x}");
+        assert_eq!(
+            StateWord::read(word, false),
+            expected,
+            "state word {word:#x}"
+        );
     }
 
     #[test]

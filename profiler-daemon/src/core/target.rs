@@ -1,0 +1,126 @@
+//! What the user wants to know about: which threads belong to a target, and its figures.
+
+use wildmatch::WildMatch;
+
+use super::figures::Figures;
+use super::snapshot::ThreadSnapshot;
+use super::thread::{Comm, Thread};
+
+/// Which threads a target takes in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Selector {
+    /// All threads of a process, those to come included.
+    Pid(u32),
+    /// One thread.
+    Tid(u32),
+    /// All threads of a process from its next exec on: a command that was started for the purpose.
+    Command(u32),
+    /// All threads with a name that fits (`*` and `?` stand for anything and for one character).
+    /// A thread that once fitted stays in.
+    Comm(WildMatch),
+}
+
+/// A target as it was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetSpec {
+    /// Its name in reports and metrics.
+    pub name: String,
+    /// Its threads.
+    pub selector: Selector,
+    /// Whether each thread gets figures of its own (some 80 KiB once it has waited), or only the
+    /// target as a whole.
+    pub per_thread: bool,
+}
+
+/// A target and what was counted for it.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) spec: TargetSpec,
+    pub(super) figures: Figures,
+    pub(super) ended: Vec<ThreadSnapshot>,
+    /// Threads that ended and are not in [`Self::ended`], because it was full.
+    pub(super) unlisted: u64,
+    /// For [`Selector::Command`]: when it began.
+    pub(super) exec_ns: Option<u64>,
+}
+
+/// Most ended threads kept one by one; what they did stays in the target's figures in any case.
+const MAX_ENDED: usize = 10_000;
+
+impl Target {
+    pub(super) fn new(spec: TargetSpec) -> Self {
+        Self {
+            spec,
+            figures: Figures::default(),
+            ended: Vec::new(),
+            unlisted: 0,
+            exec_ns: None,
+        }
+    }
+
+    fn takes(&self, tid: u32, tgid: u32, comm: &Comm) -> bool {
+        match &self.spec.selector {
+            Selector::Pid(pid) => tgid == *pid,
+            Selector::Tid(wanted) => tid == *wanted,
+            Selector::Command(pid) => tgid == *pid && self.exec_ns.is_some(),
+            Selector::Comm(pattern) => {
+                std::str::from_utf8(comm.as_bytes()).is_ok_and(|name| pattern.matches(name))
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, row: ThreadSnapshot) {
+        if self.ended.len() < MAX_ENDED {
+            self.ended.push(row);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.figures = Figures::default();
+        self.ended.clear();
+        self.unlisted = 0;
+    }
+}
+
+/// The host's figures and the targets': where all time and all samples are booked.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) host: Figures,
+    pub(super) targets: Vec<Target>,
+}
+
+impl Ledger {
+    /// Does the same to all figures that a thread counts for.
+    #[inline]
+    pub(super) fn book(&mut self, thread: &mut Thread, mut entry: impl FnMut(&mut Figures)) {
+        entry(&mut self.host);
+        if let Some(target) = thread
+            .target
+            .and_then(|t| self.targets.get_mut(usize::from(t)))
+        {
+            entry(&mut target.figures);
+            if let Some(figures) = &mut thread.figures {
+                entry(figures);
+            }
+        }
+    }
+
+    /// Puts a thread into the first target that takes it, if it is in none.
+    pub(super) fn enroll(&self, thread: &mut Thread) -> bool {
+        if thread.target.is_some() {
+            return false;
+        }
+        let taker = self
+            .targets
+            .iter()
+            .position(|target| target.takes(thread.tid, thread.tgid, &thread.comm));
+        let Some(number) = taker else { return false };
+        thread.target = u16::try_from(number).ok();
+        if self.targets[number].spec.per_thread {
+            thread.figures = Some(Box::default());
+        }
+        thread.target.is_some()
+    }
+}

@@ -1,0 +1,205 @@
+//! What is known of one thread.
+
+use super::figures::Figures;
+use super::state::WaitState;
+
+/// A time that is not known.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// Where a thread is in its cycle of running, waiting and queueing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// On its CPU.
+    Running,
+    /// Off the CPU and runnable from the start of the span.
+    Queued(Origin),
+    /// Off the CPU and waiting from the start of the span; runnable since [`Thread::woken_ns`], if
+    /// that is known.
+    Waiting(WaitState),
+    /// Nobody knows, because records were lost or contradict one another.
+    Unknown,
+}
+
+/// How a stay on a run queue began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The thread still wanted to run when it lost the CPU.
+    Preempted,
+    /// It was born.
+    Forked,
+    /// It was found on the run queue when the probes were attached.
+    Found,
+}
+
+/// The four parts of wall time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Share {
+    /// On a CPU.
+    Running,
+    /// On a run queue, waiting for a CPU.
+    Runnable,
+    /// Waiting for something else.
+    Blocked,
+    /// Not known.
+    Unknown,
+}
+
+impl Share {
+    /// All four, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Runnable, Self::Blocked, Self::Unknown];
+
+    /// The name in metrics and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Runnable => "runnable",
+            Self::Blocked => "blocked",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Which thread, for good: ids are used again, but not with the same start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// Thread id.
+    pub tid: u32,
+    /// Start of the thread (`start_boottime`, nanoseconds); 0 when nobody said.
+    pub start_ns: u64,
+}
+
+/// A thread's name as the kernel keeps it: any bytes, ended by a NUL or by its length.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Comm(pub [u8; profiler_ebpf::COMM_BYTES]);
+
+impl Comm {
+    /// The bytes before the NUL.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        let end = self
+            .0
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(self.0.len());
+        &self.0[..end]
+    }
+
+    /// Fit to be shown: what is not UTF-8, and every control character, is replaced.
+    #[must_use]
+    pub fn display(&self) -> String {
+        String::from_utf8_lossy(self.as_bytes())
+            .chars()
+            .map(|c| {
+                if c.is_control() {
+                    char::REPLACEMENT_CHARACTER
+                } else {
+                    c
+                }
+            })
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Comm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.display())
+    }
+}
+
+/// Everything known of one thread, flat; a thread of a target has its figures beside it.
+#[derive(Clone, Debug)]
+pub(super) struct Thread {
+    pub(super) start_ns: u64,
+    /// From when on its time is accounted for.
+    pub(super) observed_from_ns: u64,
+    /// From when on the open span is still to be accounted for.
+    pub(super) since_ns: u64,
+    /// When it left the CPU, if that was seen in this window; else [`NEVER`].
+    pub(super) left_ns: u64,
+    /// When it was woken, if a record said so; else [`NEVER`].
+    pub(super) woken_ns: u64,
+    /// The kernel's cumulative run-queue delay when it last got a CPU; else [`NEVER`].
+    pub(super) delay_ns: u64,
+    /// No loss before this time concerns it.
+    pub(super) proven_ns: u64,
+    /// Figures of a thread that belongs to a target.
+    pub(super) figures: Option<Box<Figures>>,
+    pub(super) comm: Comm,
+    pub(super) tid: u32,
+    pub(super) tgid: u32,
+    pub(super) parent_tgid: u32,
+    /// CPU that it is on or was last on; [`NO_CPU`] if that is not known.
+    pub(super) cpu: u32,
+    /// `next_runs` of its last switch-in.
+    pub(super) runs: Option<u16>,
+    /// The target that it belongs to.
+    pub(super) target: Option<u16>,
+    pub(super) state: State,
+    /// Its state is the one that it was found in: any record about it knows better.
+    pub(super) provisional: bool,
+    pub(super) kthread: bool,
+}
+
+/// No CPU is known.
+pub(super) const NO_CPU: u32 = u32::MAX;
+
+impl Thread {
+    /// A thread of which nothing is known but its id, first heard of at this time.
+    pub(super) fn unseen(tid: u32, now_ns: u64) -> Self {
+        Self {
+            start_ns: 0,
+            observed_from_ns: now_ns,
+            since_ns: now_ns,
+            left_ns: NEVER,
+            woken_ns: NEVER,
+            delay_ns: NEVER,
+            proven_ns: 0,
+            figures: None,
+            comm: Comm::default(),
+            tid,
+            tgid: 0,
+            parent_tgid: 0,
+            cpu: NO_CPU,
+            runs: None,
+            target: None,
+            state: State::Unknown,
+            provisional: false,
+            kthread: false,
+        }
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity {
+            tid: self.tid,
+            start_ns: self.start_ns,
+        }
+    }
+
+    /// The CPU that it runs on now.
+    pub(super) fn running_on(&self) -> Option<usize> {
+        match self.state {
+            State::Running => usize::try_from(self.cpu).ok(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Comm, Thread};
+
+    #[test]
+    fn a_thread_without_figures_is_small() {
+        assert!(size_of::<Thread>() <= 200, "{} bytes", size_of::<Thread>());
+    }
+
+    #[test]
+    fn hostile_names_are_made_harmless() {
+        let mut comm = Comm::default();
+        comm.0[..7].copy_from_slice(b"a\x1b[\xff\nb\"");
+        assert_eq!(comm.display(), "a\u{fffd}[\u{fffd}\u{fffd}b\"");
+        assert_eq!(Comm([b'x'; 16]).display(), "xxxxxxxxxxxxxxxx");
+    }
+}

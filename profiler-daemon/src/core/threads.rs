@@ -1,0 +1,159 @@
+//! All threads that are alive, in a slab; found by their id without hashing.
+
+use super::thread::Thread;
+
+/// Place of a thread in the slab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(u32);
+
+const PAGE_BITS: u32 = 10;
+const PAGE: usize = 1 << PAGE_BITS;
+/// Thread ids go up to 2^22 on 64-bit kernels (`PID_MAX_LIMIT`).
+const MAX_TID: u32 = 1 << 22;
+const FREE: u32 = u32::MAX;
+
+/// The living threads.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    slab: Vec<Option<Thread>>,
+    free: Vec<Slot>,
+    /// Slot by thread id, in pages that are made when an id in them is first used.
+    index: Vec<Option<Box<[u32; PAGE]>>>,
+}
+
+impl Threads {
+    /// The slot of the thread with this id.
+    #[inline]
+    pub(super) fn find(&self, tid: u32) -> Option<Slot> {
+        let page = self.index.get((tid >> PAGE_BITS) as usize)?.as_ref()?;
+        match page[tid as usize % PAGE] {
+            FREE => None,
+            slot => Some(Slot(slot)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, slot: Slot) -> Option<&Thread> {
+        self.slab.get(slot.0 as usize)?.as_ref()
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Thread> {
+        self.slab.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// Adds a thread; its id must not be in use. `None` if no Linux kernel could have given that id.
+    pub(super) fn insert(&mut self, thread: Thread) -> Option<Slot> {
+        let tid = thread.tid;
+        if tid >= MAX_TID {
+            return None;
+        }
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = Slot(u32::try_from(self.slab.len()).ok()?);
+                self.slab.push(None);
+                slot
+            }
+        };
+        *self.slab.get_mut(slot.0 as usize)? = Some(thread);
+        *self.entry(tid) = slot.0;
+        Some(slot)
+    }
+
+    /// Takes a thread out.
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<Thread> {
+        let thread = self.slab.get_mut(slot.0 as usize)?.take()?;
+        if self.find(thread.tid) == Some(slot) {
+            *self.entry(thread.tid) = FREE;
+        }
+        self.free.push(slot);
+        Some(thread)
+    }
+
+    /// Gives a thread another id, which must not be in use.
+    pub(super) fn rekey(&mut self, slot: Slot, tid: u32) {
+        let Some(old_tid) = self.get(slot).map(|thread| thread.tid) else {
+            return;
+        };
+        if tid >= MAX_TID {
+            return;
+        }
+        *self.entry(old_tid) = FREE;
+        *self.entry(tid) = slot.0;
+        if let Some(thread) = self.get_mut(slot) {
+            thread.tid = tid;
+        }
+    }
+
+    fn entry(&mut self, tid: u32) -> &mut u32 {
+        let page = (tid >> PAGE_BITS) as usize;
+        if self.index.len() <= page {
+            self.index.resize_with(page + 1, || None);
+        }
+        let page = self.index[page].get_or_insert_with(|| Box::new([FREE; PAGE]));
+        &mut page[tid as usize % PAGE]
+    }
+
+    /// Slots of all threads.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..u32::try_from(self.slab.len()).unwrap_or(u32::MAX)).map(Slot)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Thread> {
+        self.slab.iter().flatten()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.slab.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Threads;
+    use crate::core::thread::Thread;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_map(steps in prop::collection::vec((0u8..3, 1u32..5000), 0..200)) {
+            let mut threads = Threads::default();
+            let mut model: HashMap<u32, u64> = HashMap::new();
+            for (number, (what, tid)) in steps.into_iter().enumerate() {
+                match (what, threads.find(tid)) {
+                    (0, None) => {
+                        threads.insert(Thread::unseen(tid, number as u64));
+                        model.insert(tid, number as u64);
+                    }
+                    (1, Some(slot)) => {
+                        let gone = threads.remove(slot).map(|thread| thread.since_ns);
+                        prop_assert_eq!(gone, model.remove(&tid));
+                    }
+                    (2, Some(slot)) if !model.contains_key(&(tid + 1)) => {
+                        threads.rekey(slot, tid + 1);
+                        let value = model.remove(&tid);
+                        model.extend(value.map(|value| (tid + 1, value)));
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(threads.len(), model.len());
+                for (&tid, &since) in &model {
+                    let found = threads.find(tid).and_then(|slot| threads.get(slot));
+                    prop_assert_eq!(found.map(|t| (t.tid, t.since_ns)), Some((tid, since)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ids_that_no_kernel_gives_are_refused() {
+        assert!(
+            Threads::default()
+                .insert(Thread::unseen(u32::MAX, 0))
+                .is_none()
+        );
+    }
+}
