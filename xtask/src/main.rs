@@ -1,3 +1,66 @@
-//! Project tasks.
+//! Project tasks: sets up what the build needs, builds, runs, tests and lints.
+//!
+//! `cargo xtask help` lists the tasks. Everything that a task installs lies under `target/xtask`;
+//! the system is never changed. See `docs/building.md`.
 
-fn main() {}
+mod build;
+mod environment;
+mod process;
+mod run;
+mod stamp;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Sets up, builds, runs, tests and lints Schedscope.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or install what the probes and libbpf need; nothing to do the second time.
+    Setup,
+    /// Build the probes and, with them inside, `schedscope`.
+    Build(build::Args),
+    /// Build `schedscope` and start it: `cargo xtask run -- attach 1234`.
+    Run(run::Args),
+    /// Print the variables with which other tools build as xtask does: `eval "$(cargo xtask env)"`.
+    Env,
+}
+
+fn main() -> ExitCode {
+    match start(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match cli.task {
+        Task::Setup => build::set_up(&workspace)?,
+        Task::Build(args) => {
+            build::build(&workspace, &args)?;
+        }
+        Task::Run(args) => return run::run(&workspace, &args),
+        Task::Env => environment::print(&workspace)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

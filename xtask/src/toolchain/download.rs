@@ -1,0 +1,255 @@
+//! Debian packages by name: fetched with apt and unpacked, never installed.
+//!
+//! apt runs with a state of its own under `target/xtask/apt`, so it needs no root and leaves the
+//! system's lists, caches and packages alone. Sources and keys are the system's (`/etc/apt`), so
+//! what is fetched is what the machine trusts, with apt's usual checks of signatures and hashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{capture, describe, find, output};
+use crate::stamp;
+
+/// Packages that are on every Debian machine with a C compiler. They belong to the system's own
+/// loader and compiler, so a second copy must not be mixed in.
+const SYSTEM: &[&str] = &[
+    "binutils",
+    "dpkg",
+    "gcc",
+    "libc-dev",
+    "libc6",
+    "libc6-dev",
+    "libgcc-s1",
+    "libstdc++6",
+];
+
+/// A private apt.
+pub(crate) struct Apt {
+    dir: PathBuf,
+    config: PathBuf,
+}
+
+impl Apt {
+    /// Whether this machine has apt at all.
+    pub(crate) fn is_available() -> bool {
+        ["apt-get", "apt-cache", "dpkg-deb"]
+            .iter()
+            .all(|program| find(program).is_some())
+    }
+
+    /// Sets the private state up in `dir` and fetches the lists of packages.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        for sub in ["lists/partial", "archives/partial"] {
+            let path = dir.join(sub);
+            fs::create_dir_all(&path)
+                .with_context(|| format!("can't create {}", path.display()))?;
+        }
+        let apt = Self {
+            dir: dir.to_path_buf(),
+            config: dir.join("apt.conf"),
+        };
+        // An empty status makes the answers independent of what is installed here.
+        fs::write(dir.join("status"), "")
+            .and_then(|()| fs::write(&apt.config, configuration(dir)))
+            .with_context(|| format!("can't write in {}", dir.display()))?;
+        let mut update = apt.command("apt-get");
+        update.args(["update", "-qq"]);
+        let result = output(&mut update)?;
+        if !result.status.success() {
+            // One broken source among several is common, and may not be one that is needed.
+            eprintln!(
+                "warning: `{}` reported: {}",
+                describe(&update),
+                String::from_utf8_lossy(&result.stderr).trim()
+            );
+        }
+        Ok(apt)
+    }
+
+    /// Fetches `wanted` and all that they depend on, the system's own packages left out, and
+    /// unpacks them in `root`. Returns what was unpacked, as `name version`.
+    pub(crate) fn unpack(&self, wanted: &[&str], root: &Path) -> Result<Vec<String>> {
+        let packages = closure(wanted, SYSTEM, |names| self.show(names))?;
+        let debs = self.dir.join("debs");
+        stamp::empty(&debs)?;
+        capture(
+            self.command("apt-get")
+                .args(["download", "-qq"])
+                .args(
+                    packages
+                        .iter()
+                        .map(|package| format!("{}={}", package.name, package.version)),
+                )
+                .current_dir(&debs),
+        )
+        .context("can't fetch Debian packages")?;
+        let entries =
+            fs::read_dir(&debs).with_context(|| format!("can't read {}", debs.display()))?;
+        for entry in entries {
+            let path = entry
+                .with_context(|| format!("can't read {}", debs.display()))?
+                .path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                capture(Command::new("dpkg-deb").arg("-x").arg(&path).arg(root))?;
+            }
+        }
+        fs::remove_dir_all(&debs).with_context(|| format!("can't remove {}", debs.display()))?;
+        Ok(packages
+            .iter()
+            .map(|package| format!("{} {}", package.name, package.version))
+            .collect())
+    }
+
+    fn show(&self, names: &BTreeSet<String>) -> Result<Vec<Package>> {
+        // It fails when one of the names is unknown, and still prints the others.
+        let shown = output(
+            self.command("apt-cache")
+                .args(["show", "--no-all-versions", "--"])
+                .args(names),
+        )?;
+        Ok(parse_stanzas(&String::from_utf8_lossy(&shown.stdout)))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .arg("-c")
+            .arg(&self.config)
+            .env("LC_ALL", "C.UTF-8")
+            .current_dir(&self.dir);
+        command
+    }
+}
+
+/// The private apt's configuration. It comes after the system's, and takes back the hooks there
+/// that would write outside of `dir`, and lists that nobody reads.
+fn configuration(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "Dir::State \"{dir}\";\n\
+         Dir::State::lists \"{dir}/lists\";\n\
+         Dir::State::status \"{dir}/status\";\n\
+         Dir::Cache \"{dir}\";\n\
+         Dir::Cache::archives \"{dir}/archives\";\n\
+         Dir::Log \"{dir}\";\n\
+         APT::Sandbox::User \"root\";\n\
+         Acquire::Languages \"none\";\n\
+         Acquire::Retries \"3\";\n\
+         #clear APT::Update::Pre-Invoke;\n\
+         #clear APT::Update::Post-Invoke;\n\
+         #clear APT::Update::Post-Invoke-Success;\n\
+         #clear Acquire::IndexTargets::deb::DEP-11;\n\
+         #clear Acquire::IndexTargets::deb::DEP-11-icons;\n\
+         #clear Acquire::IndexTargets::deb::DEP-11-icons-small;\n\
+         #clear Acquire::IndexTargets::deb::DEP-11-icons-large;\n\
+         #clear Acquire::IndexTargets::deb::DEP-11-icons-hidpi;\n\
+         #clear Acquire::IndexTargets::deb::DEP-11-icons-large-hidpi;\n"
+    )
+}
+
+/// A package as the archive describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Package {
+    name: String,
+    version: String,
+    /// What it needs: of each group of alternatives, one.
+    depends: Vec<Vec<String>>,
+}
+
+/// Reads the stanzas that `apt-cache show` prints; of several for one name, the first is kept.
+fn parse_stanzas(text: &str) -> Vec<Package> {
+    let mut packages: Vec<Package> = Vec::new();
+    for stanza in text.split("\n\n") {
+        let field = |name: &str| {
+            stanza
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(str::trim)
+        };
+        let (Some(name), Some(version)) = (field("Package"), field("Version")) else {
+            continue;
+        };
+        if packages.iter().any(|package| package.name == name) {
+            continue;
+        }
+        let depends = ["Pre-Depends", "Depends"]
+            .into_iter()
+            .filter_map(field)
+            .flat_map(parse_depends);
+        packages.push(Package {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            depends: depends.collect(),
+        });
+    }
+    packages
+}
+
+/// Reads `a (>= 1), b | c:any` as `[[a], [b, c]]`. Versions need no look: one archive fits itself.
+fn parse_depends(field: &str) -> Vec<Vec<String>> {
+    field
+        .split(',')
+        .map(|group| {
+            group
+                .split('|')
+                .filter_map(|alternative| alternative.split_whitespace().next())
+                .map(|name| name.split(':').next().unwrap_or(name).to_owned())
+                .collect::<Vec<_>>()
+        })
+        .filter(|group| !group.is_empty())
+        .collect()
+}
+
+/// All packages that `wanted` need, themselves included, without those in `system`.
+///
+/// Of alternatives, the first that is there already is taken, else the first that `show` knows.
+fn closure(
+    wanted: &[&str],
+    system: &[&str],
+    mut show: impl FnMut(&BTreeSet<String>) -> Result<Vec<Package>>,
+) -> Result<Vec<Package>> {
+    let mut chosen: BTreeMap<String, Package> = BTreeMap::new();
+    let mut unknown: BTreeSet<String> = BTreeSet::new();
+    let mut pending: Vec<(Vec<String>, String)> = wanted
+        .iter()
+        .map(|name| (vec![(*name).to_owned()], "xtask".to_owned()))
+        .collect();
+    loop {
+        pending.retain(|(alternatives, _)| {
+            !alternatives
+                .iter()
+                .any(|name| chosen.contains_key(name) || system.contains(&name.as_str()))
+        });
+        if pending.is_empty() {
+            return Ok(chosen.into_values().collect());
+        }
+        let mut wave = BTreeSet::new();
+        for (alternatives, wanted_by) in &pending {
+            let Some(name) = alternatives.iter().find(|name| !unknown.contains(*name)) else {
+                bail!(
+                    "the package sources in /etc/apt have no package {} (wanted by {wanted_by})",
+                    alternatives.join(" or ")
+                );
+            };
+            wave.insert(name.clone());
+        }
+        let packages = show(&wave)?;
+        unknown.extend(
+            wave.into_iter()
+                .filter(|name| !packages.iter().any(|package| package.name == *name)),
+        );
+        for package in packages {
+            pending.extend(
+                package
+                    .depends
+                    .iter()
+                    .map(|group| (group.clone(), package.name.clone())),
+            );
+            chosen.insert(package.name.clone(), package);
+        }
+    }
+}
