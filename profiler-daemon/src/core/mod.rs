@@ -87,6 +87,18 @@ impl Core {
         self.machine.snapshot(self.watermark_ns)
     }
 
+    /// Records lost since the window began, as far as their gaps have been met.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.machine.counts.lost
+    }
+
+    /// Threads of the target with this number that are alive.
+    #[must_use]
+    pub fn alive(&self, target: usize) -> usize {
+        self.machine.threads.iter().filter(|t| t.target.map(usize::from) == Some(target)).count()
+    }
+
     /// Everything up to here has been taken in.
     #[must_use]
     pub fn watermark_ns(&self) -> u64 {
