@@ -96,7 +96,13 @@ impl Core {
     /// Threads of the target with this number that are alive.
     #[must_use]
     pub fn alive(&self, target: usize) -> usize {
-        self.machine.threads.iter().filter(|t| t.target.map(usize::from) == Some(target)).count()
+        self.tgids(target).count()
+    }
+
+    /// Processes of the threads of the target with this number that are alive.
+    pub fn tgids(&self, target: usize) -> impl Iterator<Item = u32> + '_ {
+        let of_target = move |t: &&thread::Thread| t.target.map(usize::from) == Some(target);
+        self.machine.threads.iter().filter(of_target).map(|thread| thread.tgid)
     }
 
     /// Everything up to here has been taken in.
