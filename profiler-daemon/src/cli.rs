@@ -1,0 +1,199 @@
+//! The command line, as data. Help, completions and man page come from here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Says why threads wait: for a CPU, for something else, or not at all.
+#[derive(Debug, Parser)]
+#[command(
+    name = "schedscope",
+    version,
+    about,
+    long_about = "Schedscope watches the kernel's scheduler and tells, for every thread, how long it ran, how long it\n\
+        waited for a CPU (run-queue delay) and how long it waited for something else.",
+    after_help = "Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration, 3 not allowed by the kernel\n\
+        or a permission, 4 no such target, 5 damaged input. `attach -- COMMAND` returns the command's own code.",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure a process, a thread or a command, and report
+    Attach(Attach),
+    /// Run as a service that Prometheus scrapes
+    Run(Run),
+    /// Say what this host allows, and what follows from what it lacks
+    Check(Check),
+    /// Wait to be measured, then become the command (internal: `attach -- COMMAND` uses it)
+    #[command(hide = true)]
+    ExecGate {
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+/// `schedscope attach`.
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "schedscope attach [OPTIONS] <PID|--tid TID|--comm GLOB|-- COMMAND [ARG]...>",
+    after_help = "Examples:\n  \
+        schedscope attach 1234 --duration 10s          all threads of process 1234, for ten seconds\n  \
+        schedscope attach --tid 1240                   one thread, until Ctrl-C\n  \
+        schedscope attach --comm 'nginx*' -d 5s        every thread with such a name\n  \
+        schedscope attach --output json 1234 -d 1m     for other programs; the schema is in the documentation\n  \
+        schedscope attach -- make -j8                  a command, from its first instruction to its exit\n\n\
+        Without --duration it measures until Ctrl-C or until the target has ended; the report comes in any case."
+)]
+pub struct Attach {
+    /// Process to measure: all its threads, those to come included
+    #[arg(value_name = "PID", conflicts_with_all = ["tid", "comm", "command"])]
+    pub pid: Option<u32>,
+
+    /// Measure one thread
+    #[arg(long, value_name = "TID", conflicts_with_all = ["comm", "command"])]
+    pub tid: Option<u32>,
+
+    /// Measure all threads whose name fits (`*` and `?` as in a shell)
+    #[arg(long, value_name = "GLOB", conflicts_with = "command")]
+    pub comm: Option<String>,
+
+    /// Start this command and measure it; its exit code is passed on
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+
+    /// How long to measure, such as 10s, 500ms or 2m
+    #[arg(short, long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "command")]
+    pub duration: Option<Duration>,
+
+    /// How to report
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+
+    /// Write the report to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output_file: Option<PathBuf>,
+
+    /// The probes' settings.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
+}
+
+/// Settings of the probes that every measuring command has.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Probes")]
+pub struct ProbeArgs {
+    /// Records that the ring of each CPU holds: a power of two, 32 bytes each [default: 16384]
+    #[arg(long, value_name = "COUNT")]
+    pub ring_records: Option<u32>,
+
+    /// Clock that stamps the records [default: auto]
+    #[arg(long, value_enum, value_name = "CLOCK")]
+    pub clock: Option<ClockArg>,
+
+    /// Whether to attach to wakeups as well; without, a waiting thread shows as blocked until it runs
+    /// [default: on for attach, off for the service]
+    #[arg(long, value_name = "BOOL")]
+    pub wakeups: Option<bool>,
+}
+
+/// Which clock stamps the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClockArg {
+    /// The run queue's own if it can be reached, else the monotonic one
+    Auto,
+    /// The run queue's own
+    RunQueue,
+    /// The monotonic one: dearer, and needs wakeups
+    Monotonic,
+}
+
+/// How to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For programs: one JSON document
+    Json,
+}
+
+/// `schedscope run`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    schedscope run                                        defaults: http://127.0.0.1:9750/metrics\n  \
+    schedscope run --config /etc/schedscope.toml          targets and settings from a file\n  \
+    schedscope run --listen 127.0.0.1:9999                another address\n\n\
+    SIGHUP reads the configuration again; SIGTERM and Ctrl-C end the service.")]
+pub struct Run {
+    /// Configuration file (TOML); the flags below overrule it
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Address to serve on [default: 127.0.0.1:9750]
+    #[arg(short, long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+
+    /// The probes' settings.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
+}
+
+/// `schedscope check`.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit code 0 if scheduling can be measured here, 3 if not.")]
+pub struct Check {
+    /// How to report
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let example = "a time with a unit, such as 10s, 500ms or 2m";
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration >= Duration::from_millis(1) => Ok(duration),
+        Ok(_) => Err(format!("must be at least 1ms: give {example}")),
+        Err(error) => Err(format!("{error}: give {example}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, Command};
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_after_two_dashes_keeps_its_own_flags() {
+        let cli = Cli::try_parse_from(["schedscope", "attach", "--", "ls", "--all", "-d", "x"]);
+        let Ok(Cli { command: Command::Attach(attach) }) = cli else { panic!("{cli:?}") };
+        assert_eq!(attach.command, ["ls", "--all", "-d", "x"]);
+        assert_eq!(attach.duration, None);
+    }
+
+    #[test]
+    fn one_target_at_a_time() {
+        for wrong in [
+            &["schedscope", "attach", "12", "--tid", "13"][..],
+            &["schedscope", "attach", "12", "--", "ls"],
+            &["schedscope", "attach", "--tid", "13", "--comm", "x"],
+            &["schedscope", "attach", "12", "--duration", "0s"],
+            &["schedscope", "attach", "12", "--duration", "10"],
+        ] {
+            assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The loop between the kernel and the core: waits, drains, feeds, and answers questions in between.
+//!
+//! It has a thread of its own, so that a slow scrape or a busy runtime can't hold up the rings. The
+//! rest of the process talks to it through a [`Handle`]: every question is a closure that the loop
+//! runs between two drains.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use crate::core::{Core, Snapshot, TargetSpec};
+use crate::source::{Kernel, Options};
+
+/// A record is visible at the latest this long after the time that it carries: the scheduler reads its
+/// clock before it chooses the next thread, and may do some balancing in between. One that is later
+/// still is taken in all the same, out of order, and counted.
+const SLACK_NS: u64 = 2_000_000;
+
+/// Rings above this fill are drained without slack: a record out of order is better than one lost.
+const URGENT_FILL: f64 = 0.5;
+
+/// Threads are read again this long after records were lost, to find out what that concerns.
+const RESYNC_AFTER: Duration = Duration::from_secs(1);
+
+/// What the loop has done, for the daemon's own metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Times that it woke up, for whatever reason.
+    pub wakeups: u64,
+    /// Times that it emptied the rings.
+    pub drains: u64,
+    /// Times that it read all threads again because records had been lost.
+    pub resyncs: u64,
+}
+
+/// The kernel's records on one side, the figures on the other.
+pub struct Engine {
+    kernel: Kernel,
+    core: Core,
+    /// Nothing later is taken in.
+    end_ns: u64,
+    max_interval: Duration,
+    work: Work,
+    lost: u64,
+    resync_at: Option<Instant>,
+}
+
+impl Engine {
+    /// Attaches to the scheduler, reads which threads there are, and begins the window.
+    ///
+    /// `max_interval` bounds the time between two drains; a ring that fills faster rings the doorbell.
+    pub fn start(options: &Options, targets: Vec<TargetSpec>, max_interval: Duration) -> anyhow::Result<Self> {
+        let kernel = Kernel::start(options)?;
+        let mut engine = Self {
+            core: Core::new(targets),
+            kernel,
+            end_ns: u64::MAX,
+            max_interval,
+            work: Work::default(),
+            lost: 0,
+            resync_at: None,
+        };
+        let read_ns = engine.kernel.now_ns();
+        let threads = engine.kernel.threads().context("cannot read which threads there are")?;
+        engine.core.found(&threads, read_ns);
+        // Everything that happened while they were read must be in before the window begins.
+        let start_ns = engine.kernel.now_ns();
+        std::thread::sleep(Duration::from_nanos(SLACK_NS));
+        engine.drain_to(start_ns);
+        engine.core.begin_window();
+        Ok(engine)
+    }
+
+    /// Takes in what the rings hold, as far as it is sure to be complete.
+    pub fn drain(&mut self) {
+        let fill = self.kernel.fill();
+        let slack_ns = if fill > URGENT_FILL { 0 } else { SLACK_NS };
+        self.drain_to(self.kernel.now_ns().saturating_sub(slack_ns));
+        self.resync_after_loss();
+    }
+
+    fn drain_to(&mut self, watermark_ns: u64) {
+        let watermark_ns = watermark_ns.min(self.end_ns);
+        let core = &mut self.core;
+        self.kernel.drain(|streams| core.feed(streams, watermark_ns));
+        self.work.drains += 1;
+    }
+
+    fn resync_after_loss(&mut self) {
+        let lost = self.core.lost();
+        if lost != self.lost {
+            self.lost = lost;
+            self.resync_at = Some(Instant::now() + RESYNC_AFTER);
+        }
+        if self.resync_at.is_some_and(|at| Instant::now() >= at) {
+            self.resync_at = None;
+            let read_ns = self.kernel.now_ns();
+            // Failing leaves doubt where there was doubt: nothing to undo.
+            if let Ok(threads) = self.kernel.threads() {
+                self.work.resyncs += 1;
+                // What is under way to us happened before the reading and must be known first.
+                std::thread::sleep(Duration::from_nanos(SLACK_NS));
+                self.drain_to(read_ns);
+                self.core.found(&threads, read_ns);
+            }
+        }
+    }
+
+    /// Ends the window at this time of the records' clock: what happens later is not counted.
+    pub fn end_at(&mut self, end_ns: u64) {
+        self.end_ns = end_ns;
+    }
+
+    /// Takes in everything up to the end of the window, or up to now if that has none or it is still
+    /// to come.
+    pub fn finish(&mut self) -> Snapshot {
+        let end_ns = self.end_ns.min(self.kernel.now_ns());
+        self.end_ns = end_ns;
+        while self.kernel.now_ns() < end_ns.saturating_add(SLACK_NS) {
+            std::thread::sleep(Duration::from_nanos(SLACK_NS / 2));
+        }
+        self.drain_to(end_ns);
+        self.core.snapshot()
+    }
+
+    /// The kernel's side.
+    pub fn kernel(&mut self) -> &mut Kernel {
+        &mut self.kernel
+    }
+
+    /// The figures' side.
+    pub fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// What the loop has done so far.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Changes the bound on the time between two drains.
+    pub fn set_max_interval(&mut self, max_interval: Duration) {
+        self.max_interval = max_interval;
+    }
+
+    /// Runs the loop in a thread of its own, until every [`Handle`] is gone.
+    pub fn spawn(self) -> anyhow::Result<(Handle, JoinHandle<()>)> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (questions, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("drain".into())
+            .spawn({
+                let bell = Arc::clone(&bell);
+                move || self.run(&inbox, &bell)
+            })
+            .context("cannot start the drain thread")?;
+        Ok((Handle { questions, bell }, thread))
+    }
+
+    fn run(mut self, inbox: &mpsc::Receiver<Question>, bell: &OwnedFd) {
+        loop {
+            self.wait(bell);
+            self.work.wakeups += 1;
+            self.kernel.clear_doorbell();
+            self.drain();
+            loop {
+                match inbox.try_recv() {
+                    Ok(question) => question(&mut self),
+                    Err(mpsc::TryRecvError::Empty) => break,
+                    Err(mpsc::TryRecvError::Disconnected) => return,
+                }
+            }
+        }
+    }
+
+    fn wait(&self, bell: &OwnedFd) {
+        let timeout = match self.resync_at {
+            Some(at) => self.max_interval.min(at.saturating_duration_since(Instant::now())),
+            None => self.max_interval,
+        };
+        let timeout = Timespec::try_from(timeout).ok();
+        let mut fds = [
+            PollFd::new(&self.kernel, PollFlags::IN),
+            PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN),
+        ];
+        // An interrupted poll is a wakeup like any other.
+        let _ = poll(&mut fds, timeout.as_ref());
+        let mut count = [0; 8];
+        // Nothing to read means that nobody rang.
+        let _ = rustix::io::read(bell, &mut count);
+    }
+}
+
+type Question = Box<dyn FnOnce(&mut Engine) + Send>;
+
+/// The loop has ended, which it does only when something in it broke.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the drain thread has ended; the log says why")]
+pub struct EngineGone;
+
+/// Asks the loop things. The loop ends when the last handle is dropped.
+#[derive(Clone)]
+pub struct Handle {
+    questions: mpsc::Sender<Question>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Handle {
+    /// Has the loop drain the rings and then answer a question.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Result<T, EngineGone> {
+        let (answer, reply) = tokio::sync::oneshot::channel();
+        let question: Question = Box::new(move |engine| {
+            // Whoever asked may have gone away since.
+            let _ = answer.send(question(engine));
+        });
+        self.questions.send(question).map_err(|_| EngineGone)?;
+        self.ring();
+        reply.await.map_err(|_| EngineGone)
+    }
+
+    fn ring(&self) {
+        // A full counter means that it has been rung already.
+        let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.ring();
+    }
+}

@@ -1,0 +1,99 @@
+//! Which systemd unit, container or cgroup a process belongs to, as /proc tells it.
+
+use std::collections::HashMap;
+
+/// Names are cut here: a cgroup's path may be 4096 bytes long.
+const MAX_NAME_CHARS: usize = 128;
+
+/// What was learned, kept beyond the end of the processes.
+#[derive(Debug, Default)]
+pub struct Units {
+    by_tgid: HashMap<u32, String>,
+}
+
+impl Units {
+    /// Looks up processes that are not known yet. One that has ended stays unknown.
+    pub fn learn(&mut self, tgids: impl IntoIterator<Item = u32>) {
+        for tgid in tgids {
+            self.by_tgid.entry(tgid).or_insert_with(|| {
+                // The path is made from a number only.
+                std::fs::read_to_string(format!("/proc/{tgid}/cgroup"))
+                    .map(|text| unit_in(&text))
+                    .unwrap_or_default()
+            });
+        }
+    }
+
+    /// The unit of a process; empty if it is not known.
+    #[must_use]
+    pub fn of(&self, tgid: u32) -> String {
+        self.by_tgid.get(&tgid).cloned().unwrap_or_default()
+    }
+}
+
+/// The unit in the text of a `/proc/PID/cgroup`: the innermost systemd unit of the path, else the
+/// path's last part, else `/`.
+///
+/// Of the hierarchies systemd's own counts most, then the unified one (`0::`), then that of the CPU
+/// controller.
+fn unit_in(text: &str) -> String {
+    let rank = |controllers: &str, id: &str| match controllers {
+        "name=systemd" => 0,
+        "" if id == "0" => 1,
+        list if list.split(',').any(|name| name == "cpu") => 2,
+        _ => 3,
+    };
+    let path = text
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            // The root of a hierarchy that is not in use says nothing.
+            Some((path == "/", rank(controllers, id), path))
+        })
+        .min();
+    let Some((_, _, path)) = path else { return String::new() };
+    let is_unit = |part: &&str| {
+        [".service", ".scope", ".slice"].iter().any(|suffix| part.ends_with(suffix))
+    };
+    let parts = || path.rsplit('/').filter(|part| !part.is_empty());
+    let name = parts().find(is_unit).or_else(|| parts().next()).unwrap_or("/");
+    name.chars()
+        .take(MAX_NAME_CHARS)
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unit_in;
+
+    #[track_caller]
+    fn check(text: &str, unit: &str) {
+        assert_eq!(unit_in(text), unit, "{text:?}");
+    }
+
+    #[test]
+    fn the_innermost_unit_counts() {
+        check("0::/system.slice/nginx.service\n", "nginx.service");
+        check("0::/system.slice/nginx.service/workers\n", "nginx.service");
+        check("0::/user.slice/user-0.slice/session-1.scope\n", "session-1.scope");
+        check("0::/kubepods/burstable/pod12/abc\n", "abc");
+        check("0::/\n", "/");
+        check("", "");
+    }
+
+    #[test]
+    fn a_hierarchy_in_use_counts_more_than_a_root() {
+        check("12:cpu,cpuacct:/batch\n1:name=systemd:/\n0::/\n", "batch");
+        check("12:cpu,cpuacct:/batch\n1:name=systemd:/system.slice/a.service\n0::/\n", "a.service");
+        check("5:memory:/m\n4:cpu:/c\n", "c");
+    }
+
+    #[test]
+    fn hostile_names_are_cut_and_cleaned() {
+        check("0::/a:b\u{7}c\n", "a:b\u{fffd}c");
+        check(&format!("0::/{}\n", "x".repeat(500)), &"x".repeat(128));
+        check("nonsense\n::\n", "");
+    }
+}
