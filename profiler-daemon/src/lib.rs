@@ -3,5 +3,7 @@
 //! The modules stand in the order of the data flow:
 //!
 //! * [`core`]: records of many CPUs become one history, threads' states, and figures. Pure: no I/O, no clock.
+//! * [`sink`]: figures become reports and metrics.
 
 pub mod core;
+pub mod sink;

@@ -1,0 +1,190 @@
+//! What the integration tests share: files with the expected output, and a small history to feed to
+//! the core.
+
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
+use std::path::Path;
+
+use profiler_ebpf::{Fork, Gap, RawRecord, Rename, Switch, ThreadRecord, Wakeup, thread_flags};
+use schedscope::core::decode::Event;
+use schedscope::core::{Core, Selector, Snapshot, Stream, TargetSpec};
+
+/// Compares with a file of the project; with `UPDATE_EXPECT=1` in the environment writes it instead.
+#[track_caller]
+pub(crate) fn expect_file(path: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_EXPECT").is_some_and(|value| value == "1") {
+        std::fs::write(&path, actual).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        return;
+    }
+    let expected = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; UPDATE_EXPECT=1 makes it", path.display()));
+    let differs = expected
+        .lines()
+        .zip(actual.lines())
+        .position(|(e, a)| e != a);
+    assert!(
+        expected == actual,
+        "{} is out of date (first difference in line {}); if the change is right, run the tests once \
+         with UPDATE_EXPECT=1 and look at the diff.\n--- now ---\n{actual}",
+        path.display(),
+        differs.map_or(
+            expected.lines().count().min(actual.lines().count()),
+            |line| line
+        ) + 1,
+    );
+}
+
+/// A millisecond, in nanoseconds.
+pub(crate) const MS: u64 = 1_000_000;
+
+/// When the window of [`history`] begins, by the records' clock.
+pub(crate) const START_NS: u64 = 1_000 * MS;
+
+/// Sleeping in a way that a signal ends, in the kernel's state word.
+pub(crate) const S: u16 = 1;
+
+/// Sleeping in a way that no signal ends.
+pub(crate) const D: u16 = 2;
+
+/// Gone.
+pub(crate) const DEAD: u16 = 0x80;
+
+/// A thread of process 100, found asleep.
+pub(crate) fn asleep(tid: u32, comm: &[u8]) -> ThreadRecord {
+    ThreadRecord {
+        start_ns: u64::from(tid),
+        comm: name(comm),
+        tid,
+        tgid: 100,
+        parent_tgid: 1,
+        state: u32::from(S),
+        flags: 0,
+        ..ThreadRecord::default()
+    }
+}
+
+/// A thread of process 100, found on a CPU.
+pub(crate) fn on_cpu(tid: u32, comm: &[u8], cpu: u32) -> ThreadRecord {
+    ThreadRecord {
+        state: 0,
+        cpu,
+        flags: thread_flags::ON_CPU,
+        ..asleep(tid, comm)
+    }
+}
+
+/// A name as the kernel keeps it.
+pub(crate) fn name(bytes: &[u8]) -> [u8; 16] {
+    let mut comm = [0; 16];
+    comm[..bytes.len()].copy_from_slice(bytes);
+    comm
+}
+
+pub(crate) fn switch(ts_ns: u64, prev_tid: u32, prev_state: u16, next_tid: u32) -> RawRecord {
+    Event::Switch(Switch {
+        ts_ns,
+        prev_tid,
+        prev_state,
+        next_tid,
+        ..Switch::default()
+    })
+    .encode()
+}
+
+pub(crate) fn wakeup(ts_ns: u64, tid: u32) -> RawRecord {
+    Event::Wakeup(Wakeup {
+        ts_ns,
+        tid,
+        ..Wakeup::default()
+    })
+    .encode()
+}
+
+pub(crate) fn fork(ts_ns: u64, parent_tid: u32, tid: u32) -> RawRecord {
+    Event::Fork(Fork {
+        ts_ns,
+        start_ns: ts_ns,
+        tid,
+        tgid: 100,
+        parent_tid,
+        ..Fork::default()
+    })
+    .encode()
+}
+
+pub(crate) fn rename(ts_ns: u64, tid: u32, comm: &[u8]) -> RawRecord {
+    Event::Rename(Rename {
+        ts_ns,
+        comm: name(comm),
+        tid,
+        ..Rename::default()
+    })
+    .encode()
+}
+
+pub(crate) fn gap(ts_ns: u64, until_ns: u64, lost: u64) -> RawRecord {
+    Event::Gap(Gap {
+        ts_ns,
+        until_ns,
+        lost,
+        ..Gap::default()
+    })
+    .encode()
+}
+
+/// A core that watches process 100 and has found these threads; its window begins at [`START_NS`].
+pub(crate) fn core(found: &[ThreadRecord]) -> Core {
+    let mut core = Core::new(vec![TargetSpec {
+        name: "web".to_owned(),
+        selector: Selector::Pid(100),
+        per_thread: true,
+    }]);
+    core.found(found, START_NS - MS);
+    core.feed(&[], START_NS);
+    core.begin_window();
+    core
+}
+
+/// One second in the life of process 100 on two CPUs:
+///
+/// * 100 `web` handles a request every 100 ms: queued for 2 ms, 3 ms, ... then running for 10 ms;
+/// * 101 runs on CPU 1 throughout, but for 50 ms in which it is preempted by a stranger;
+/// * 102, whose name is hostile, waits in the kernel and never comes back;
+/// * 103 is born, renamed, works for 20 ms and ends;
+/// * with `lossy`, records of CPU 0 are lost from 700 to 710 ms.
+pub(crate) fn history(lossy: bool) -> Snapshot {
+    let at = |ms: u64| START_NS + ms * MS;
+    let mut core = core(&[
+        asleep(100, b"web"),
+        on_cpu(101, b"web-worker", 1),
+        on_cpu(102, b"\"a\\\x1b[31m\xff\n", 0),
+        // A stranger.
+        ThreadRecord {
+            tgid: 500,
+            ..asleep(500, b"hog")
+        },
+    ]);
+    let mut cpu0 = vec![switch(at(5), 102, D, 0)];
+    for round in 1..10 {
+        let woken_ms = round * 100;
+        if lossy && round == 7 {
+            cpu0.push(gap(at(700), at(710), 5));
+            continue;
+        }
+        cpu0.push(wakeup(at(woken_ms), 100));
+        cpu0.push(switch(at(woken_ms + 1 + round), 0, 0, 100));
+        cpu0.push(switch(at(woken_ms + 11 + round), 100, S, 0));
+    }
+    cpu0.push(fork(at(950), 101, 103));
+    cpu0.push(switch(at(951), 0, 0, 103));
+    cpu0.push(rename(at(952), 103, b"helper"));
+    cpu0.push(switch(at(971), 103, DEAD, 0));
+    let cpu1 = [
+        wakeup(at(400), 500),
+        switch(at(401), 101, 0, 500),
+        switch(at(451), 500, S, 101),
+    ];
+    core.feed(&[Stream::new(&cpu0), Stream::new(&cpu1)], at(1_000));
+    core.snapshot()
+}
