@@ -8,15 +8,18 @@
 //! * [`state`]: what the kernel's state word says.
 //! * `reconstruct`: events to spans, thread by thread. `conflict` names what can be wrong with them
 //!   and what is done then; `gaps` knows what a loss puts in doubt; `threads` holds who is alive.
+//! * [`classify`]: what is known of a wait to a [`reason`].
 //! * [`figures`] and [`histogram`]: what is counted.
 //! * [`snapshot`]: all figures at one moment.
 
+pub mod classify;
 pub mod conflict;
 pub mod decode;
 pub mod figures;
 mod gaps;
 pub mod histogram;
 pub mod merge;
+pub mod reason;
 mod reconstruct;
 pub mod snapshot;
 pub mod state;
@@ -102,7 +105,11 @@ impl Core {
     /// Processes of the threads of the target with this number that are alive.
     pub fn tgids(&self, target: usize) -> impl Iterator<Item = u32> + '_ {
         let of_target = move |t: &&thread::Thread| t.target.map(usize::from) == Some(target);
-        self.machine.threads.iter().filter(of_target).map(|thread| thread.tgid)
+        self.machine
+            .threads
+            .iter()
+            .filter(of_target)
+            .map(|thread| thread.tgid)
     }
 
     /// Everything up to here has been taken in.
