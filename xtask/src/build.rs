@@ -71,7 +71,7 @@ pub(crate) fn build(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
 /// Compiles the probes and puts the object where the daemon's build script finds it.
 pub(crate) fn build_probes(workspace: &Workspace, bpf: &BpfToolchain) -> Result<()> {
     let target_dir = workspace.tools().join("probes-build");
-    let mut cargo = bpf.cargo(workspace.root(), &target_dir);
+    let mut cargo = bpf.cargo(workspace.root(), &target_dir, &[]);
     cargo
         .args([
             "build",

@@ -5,9 +5,11 @@
 
 mod build;
 mod environment;
+mod lint;
 mod process;
 mod run;
 mod stamp;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -38,6 +40,12 @@ enum Task {
     Build(build::Args),
     /// Build `schedscope` and start it: `cargo xtask run -- attach 1234`.
     Run(run::Args),
+    /// Run every test and count: unit, property, golden, model, and as root the privileged ones.
+    Test(test::Args),
+    /// Check formatting, clippy on both sides, documentation and dependencies.
+    Lint(lint::Args),
+    /// Lint, then test: what a change must pass.
+    Ci(test::Args),
     /// Print the variables with which other tools build as xtask does: `eval "$(cargo xtask env)"`.
     Env,
 }
@@ -60,6 +68,17 @@ fn start(cli: Cli) -> Result<ExitCode> {
             build::build(&workspace, &args)?;
         }
         Task::Run(args) => return run::run(&workspace, &args),
+        Task::Test(args) => return test::test(&workspace, &args),
+        Task::Lint(args) => return lint::lint(&workspace, &args),
+        Task::Ci(args) => {
+            let linted = lint::lint(&workspace, &lint::Args::default())?;
+            let tested = test::test(&workspace, &args)?;
+            return Ok(if linted == ExitCode::SUCCESS {
+                tested
+            } else {
+                linted
+            });
+        }
         Task::Env => environment::print(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

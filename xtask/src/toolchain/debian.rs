@@ -15,7 +15,7 @@ use crate::process::{capture, run};
 use crate::stamp;
 use crate::workspace::Workspace;
 
-const PACKAGES: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
+const PACKAGES: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"];
 const LINKER_VERSION: &str = "0.13.0";
 /// LLVM versions that this bpf-linker can be built for.
 const LINKER_LLVMS: [u32; 3] = [21, 22, 23];
@@ -30,7 +30,7 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<BpfToolchain> {
     stamp::ensure(&compiler, &recipe, |dir| {
         eprintln!(
             "fetching Debian's {} (about 135 MB; 600 MB unpacked) to {}",
-            PACKAGES.join(" and "),
+            PACKAGES.join(", "),
             compiler.display()
         );
         let root = dir.join("root");
@@ -39,7 +39,8 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<BpfToolchain> {
         eprintln!("unpacked {}", packages.join(", "));
         let bin = dir.join("bin");
         stamp::empty(&bin)?;
-        wrap(&bin, "rustc", "usr/bin/rustc", &root)
+        wrap(&bin, "rustc", "usr/bin/rustc", &root)?;
+        wrap(&bin, "clippy-driver", "usr/bin/clippy-driver", &root)
     })?;
     let rustc = compiler.join("bin/rustc");
     let version = capture(Command::new(&rustc).arg("-vV"))?;
@@ -63,6 +64,7 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<BpfToolchain> {
     let release = version.lines().next().unwrap_or_default();
     Ok(BpfToolchain {
         cargo: None,
+        clippy: Some(compiler.join("bin/clippy-driver")),
         rustc,
         linker: linker.join("bin/bpf-linker"),
         build_std: false,

@@ -30,6 +30,8 @@ pub(crate) struct BpfToolchain {
     pub(crate) cargo: Option<PathBuf>,
     /// The compiler.
     pub(crate) rustc: PathBuf,
+    /// The compiler's clippy, if it has one.
+    pub(crate) clippy: Option<PathBuf>,
     /// `bpf-linker`, of the compiler's LLVM version or a newer one.
     pub(crate) linker: PathBuf,
     /// The compiler has no `core` for BPF, so it is built from source.
@@ -68,8 +70,9 @@ impl BpfToolchain {
         Ok(toolchain)
     }
 
-    /// A cargo command for the BPF target, run in `dir`, without the host's settings.
-    pub(crate) fn cargo(&self, dir: &Path, target_dir: &Path) -> Command {
+    /// A cargo command for the BPF target, run in `dir`, without the host's settings and with more
+    /// flags for the compiler.
+    pub(crate) fn cargo(&self, dir: &Path, target_dir: &Path, more_flags: &[&str]) -> Command {
         let own = || env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let cargo = self
             .cargo
@@ -91,7 +94,10 @@ impl BpfToolchain {
             format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
             format!("-Clinker={}", self.linker.display()),
             "-Clink-arg=--btf".to_owned(),
-        ];
+        ]
+        .into_iter()
+        .chain(more_flags.iter().map(|flag| (*flag).to_owned()))
+        .collect::<Vec<_>>();
         command
             .current_dir(dir)
             .env("RUSTC", &self.rustc)
@@ -129,7 +135,7 @@ impl BpfToolchain {
                 .and_then(|()| fs::write(dir.join("main.rs"), CHECK_SOURCE))
                 .with_context(|| format!("can't write in {}", dir.display()))?;
             let target_dir = dir.join("target");
-            let mut build = self.cargo(dir, &target_dir);
+            let mut build = self.cargo(dir, &target_dir, &[]);
             build
                 .args(["build", "--quiet", "--release"])
                 .args(self.target_arguments());
@@ -172,6 +178,11 @@ pub(crate) fn check_object(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The program of this name that lies beside the compiler.
+fn beside(rustc: &Path, name: &str) -> Option<PathBuf> {
+    Some(rustc.with_file_name(name)).filter(|path| path.is_file())
+}
+
 fn from_environment(workspace: &Workspace) -> Result<Option<BpfToolchain>> {
     let (rustc, linker) = match (env::var_os(RUSTC_VARIABLE), env::var_os(LINKER_VARIABLE)) {
         (None, None) => return Ok(None),
@@ -207,6 +218,7 @@ fn from_environment(workspace: &Workspace) -> Result<Option<BpfToolchain>> {
     );
     let toolchain = BpfToolchain {
         cargo: None,
+        clippy: beside(&rustc, "clippy-driver"),
         origin: format!(
             "{} and {}, from {RUSTC_VARIABLE} and {LINKER_VARIABLE}",
             rustc.display(),

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::BpfToolchain;
+use super::{BpfToolchain, beside};
 use crate::process::{capture, find, output};
 
 /// Where rustup's component `rust-src` lies in a sysroot.
@@ -50,9 +50,9 @@ pub(crate) fn find_toolchain() -> Result<Found> {
             )));
         };
         // build-std is between a cargo and the library source of the same release.
-        let cargo = rustc.with_file_name("cargo");
         return Ok(Found::Usable(BpfToolchain {
-            cargo: cargo.is_file().then_some(cargo),
+            cargo: beside(&rustc, "cargo"),
+            clippy: beside(&rustc, "clippy-driver"),
             origin: format!("rustup's {name} with rust-src, and {}", linker.display()),
             rustc,
             linker,

@@ -1,0 +1,193 @@
+//! `cargo xtask test`: every test of the workspace, counted.
+//!
+//! Cargo builds the test binaries; xtask runs them itself, so that each is judged by its own list
+//! of tests, has a time limit, and is run the way it needs: the model test of the ring with loom,
+//! and binaries whose name starts with `privileged_` as root, one test at a time, or not at all,
+//! and then each of their tests is reported as not run.
+//!
+//! A test that finds that this host can't run it prints `not run: NAME: REASON` and returns; it
+//! counts as skipped.
+
+mod libtest;
+mod privileges;
+mod suite;
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use self::libtest::Outcome;
+use self::suite::{Settings, Suite};
+use crate::build::{self, Tools};
+use crate::workspace::Workspace;
+
+/// Name of binaries that need root and a kernel that takes probes.
+const PRIVILEGED_PREFIX: &str = "privileged_";
+
+/// Which tests to run, and how.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only suites whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    suite: Option<String>,
+    /// Run only tests whose name contains one of these.
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// Stop a suite that takes longer, and count it as failed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u64,
+}
+
+/// A suite's name with what came of it.
+struct Report {
+    name: String,
+    outcome: Outcome,
+    took: Duration,
+}
+
+/// Runs the tests; success means that some passed and none failed.
+pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    let tools = Tools::prepare(workspace)?;
+    eprintln!("probes: {}", tools.bpf.origin);
+    build::build_probes(workspace, &tools.bpf)?;
+
+    let unable = privileges::why_not();
+    let timeout = Duration::from_secs(args.timeout);
+    let settings = Settings {
+        workspace,
+        tools: &tools,
+        filters: &args.filters,
+        timeout,
+    };
+    let mut suites = suite::of_workspace(workspace, &tools)?;
+    suites.sort_by_key(|suite| (suite.is_privileged(), suite.name().to_owned()));
+    let is_wanted = |suite: &&Suite| {
+        args.suite
+            .as_ref()
+            .is_none_or(|part| suite.name().contains(part.as_str()))
+    };
+    let mut reports = Vec::new();
+    for suite in suites.iter().filter(is_wanted) {
+        println!("\n== {}", suite.name());
+        let start = Instant::now();
+        let unable = unable.as_deref().filter(|_| suite.is_privileged());
+        let outcome = suite.run(&settings, unable)?;
+        reports.push(Report {
+            name: suite.name().to_owned(),
+            outcome,
+            took: start.elapsed(),
+        });
+    }
+    print!("{}", summarize(&reports));
+    let failed = reports
+        .iter()
+        .any(|report| !report.outcome.failed.is_empty());
+    let passed = reports.iter().any(|report| report.outcome.passed > 0);
+    if !passed && !failed {
+        eprintln!("error: no test was run");
+    }
+    Ok(if passed && !failed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The table of suites, then every test that was not run or failed, then the totals on a line.
+fn summarize(reports: &[Report]) -> String {
+    let mut text = String::new();
+    let width = reports
+        .iter()
+        .map(|report| report.name.len())
+        .max()
+        .unwrap_or(0)
+        .max(5);
+    let mut line = |cells: &[&str; 5]| {
+        let [name, passed, failed, skipped, took] = cells;
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            text,
+            "{name:<width$} {passed:>7} {failed:>7} {skipped:>7} {took:>9}"
+        );
+    };
+    line(&["\nsuite", "passed", "failed", "skipped", "time"]);
+    let mut totals = [0; 3];
+    for Report {
+        name,
+        outcome,
+        took,
+    } in reports
+    {
+        let counts = [outcome.passed, outcome.failed.len(), outcome.skipped.len()];
+        let [passed, failed, skipped] = counts.map(|count| count.to_string());
+        line(&[
+            name,
+            &passed,
+            &failed,
+            &skipped,
+            &format!("{:.1} s", took.as_secs_f64()),
+        ]);
+        for (total, count) in totals.iter_mut().zip(counts) {
+            *total += count;
+        }
+    }
+    text.push('\n');
+    for Report {
+        name: suite,
+        outcome,
+        ..
+    } in reports
+    {
+        for (name, reason) in &outcome.skipped {
+            let _ = writeln!(text, "not run: {name}: {reason} ({suite})");
+        }
+    }
+    for Report {
+        name: suite,
+        outcome,
+        ..
+    } in reports
+    {
+        for name in &outcome.failed {
+            let _ = writeln!(text, "failed: {suite}: {name}");
+        }
+    }
+    let [passed, failed, skipped] = totals;
+    let _ = writeln!(text, "{passed} passed, {failed} failed, {skipped} skipped");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_a_summary_is_the_plain_total() {
+        let report = |name: &str, passed, failed: &[&str], skipped: &[(&str, &str)]| Report {
+            name: name.to_owned(),
+            outcome: Outcome {
+                passed,
+                failed: failed.iter().map(|name| (*name).to_owned()).collect(),
+                skipped: skipped
+                    .iter()
+                    .map(|(name, reason)| ((*name).to_owned(), (*reason).to_owned()))
+                    .collect(),
+            },
+            took: Duration::from_millis(1234),
+        };
+        let text = summarize(&[
+            report("core", 7, &[], &[]),
+            report("privileged_ring", 1, &["wraps"], &[("storm", "one CPU")]),
+        ]);
+        assert!(text.ends_with(
+            "\nnot run: storm: one CPU (privileged_ring)\nfailed: privileged_ring: wraps\n\
+             8 passed, 1 failed, 1 skipped\n"
+        ));
+        assert!(
+            text.contains("\ncore                  7       0       0     1.2 s\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,385 @@
+//! One test binary: found among what cargo built, and run.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::PRIVILEGED_PREFIX;
+use super::libtest::{self, End, Outcome};
+use crate::build::Tools;
+use crate::process::{capture, describe};
+use crate::workspace::Workspace;
+
+/// The package with the ring, whose model test runs with loom.
+const LOOM_PACKAGE: &str = "profiler-daemon";
+/// Part of the name of every model test, so that nothing else is run with loom's atomics.
+const LOOM_FILTER: &str = "loom";
+/// How long to wait for output after a binary's end, if something it started still holds the pipe.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A set of tests that run together.
+pub(crate) enum Suite {
+    /// A binary of Rust's test harness.
+    Binary(Binary),
+    /// The examples in the documentation.
+    Doctests,
+}
+
+/// A binary of Rust's test harness, and which of its tests are meant.
+pub(crate) struct Binary {
+    name: String,
+    executable: PathBuf,
+    package_dir: PathBuf,
+    privileged: bool,
+    /// Part of the names of its tests that are meant; there must be some.
+    only: Option<&'static str>,
+}
+
+/// How to run suites.
+pub(crate) struct Settings<'a> {
+    /// The checkout.
+    pub(crate) workspace: &'a Workspace,
+    /// For the compilation of doctests.
+    pub(crate) tools: &'a Tools,
+    /// Parts of the names of tests to run; none means all.
+    pub(crate) filters: &'a [String],
+    /// For each suite.
+    pub(crate) timeout: Duration,
+}
+
+/// A test binary that cargo built.
+#[derive(Debug, PartialEq, Eq)]
+struct Artifact {
+    package: String,
+    target: String,
+    kind: String,
+    executable: PathBuf,
+    package_dir: PathBuf,
+}
+
+/// All binaries of the workspace, and the model test of the ring.
+pub(crate) fn of_workspace(workspace: &Workspace, tools: &Tools) -> Result<Vec<Suite>> {
+    let mut cargo = tools.cargo(workspace)?;
+    cargo.args([
+        "test",
+        "--workspace",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let artifacts = build(&mut cargo)?;
+    // A file of its own, or a module of the library.
+    let loom_file = artifacts
+        .iter()
+        .find(|artifact| artifact.kind == "test" && artifact.target.contains(LOOM_FILTER));
+    let mut cargo = tools.cargo(workspace)?;
+    cargo
+        .args([
+            "test",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+            "--package",
+        ])
+        .arg(LOOM_PACKAGE)
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2")
+        .env("CARGO_TARGET_DIR", workspace.tools().join("loom-build"))
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    match loom_file {
+        Some(artifact) => cargo.args(["--test", &artifact.target]),
+        None => cargo.arg("--lib"),
+    };
+    let loom = build(&mut cargo)?;
+    let loom = loom
+        .into_iter()
+        .map(|artifact| Binary::new(artifact, Some(LOOM_FILTER)));
+    let binaries = artifacts
+        .into_iter()
+        .map(|artifact| Binary::new(artifact, None))
+        .chain(loom);
+    let mut suites: Vec<Suite> = binaries.map(Suite::Binary).collect();
+    suites.push(Suite::Doctests);
+    Ok(suites)
+}
+
+/// Runs a cargo command that builds tests, and returns the binaries.
+fn build(cargo: &mut Command) -> Result<Vec<Artifact>> {
+    let output = cargo
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("can't start `{}`", describe(cargo)))?;
+    if !output.status.success() {
+        bail!(
+            "the tests don't build: `{}` failed ({})",
+            describe(cargo),
+            output.status
+        );
+    }
+    artifacts(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// Reads cargo's messages, one JSON object on a line.
+fn artifacts(messages: &str) -> Result<Vec<Artifact>> {
+    let mut found = Vec::new();
+    for line in messages.lines().filter(|line| line.starts_with('{')) {
+        let message: Value = serde_json::from_str(line)
+            .with_context(|| format!("cargo printed a message that is not JSON: {line}"))?;
+        let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+        let is_test = message.pointer("/profile/test").and_then(Value::as_bool) == Some(true);
+        if text("/reason") != Some("compiler-artifact") || !is_test {
+            continue;
+        }
+        let Some(executable) = text("/executable") else {
+            continue;
+        };
+        let manifest = Path::new(text("/manifest_path").context("a message without its manifest")?);
+        let dir = manifest
+            .parent()
+            .context("a manifest without a directory")?;
+        found.push(Artifact {
+            // Every package of the workspace lies in a directory of its own name.
+            package: dir
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            target: text("/target/name").unwrap_or_default().to_owned(),
+            kind: text("/target/kind/0").unwrap_or_default().to_owned(),
+            executable: PathBuf::from(executable),
+            package_dir: dir.to_path_buf(),
+        });
+    }
+    Ok(found)
+}
+
+impl Suite {
+    /// Package, kind and name, as the table shows them.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Binary(binary) => &binary.name,
+            Self::Doctests => "documentation",
+        }
+    }
+
+    /// Whether it loads probes.
+    pub(crate) fn is_privileged(&self) -> bool {
+        matches!(
+            self,
+            Self::Binary(Binary {
+                privileged: true,
+                ..
+            })
+        )
+    }
+
+    /// Runs its tests, showing what they print; if it can't be run for the reason given, all of
+    /// them are skipped.
+    pub(crate) fn run(&self, settings: &Settings<'_>, unable: Option<&str>) -> Result<Outcome> {
+        match (self, unable) {
+            (Self::Binary(binary), None) => binary.run(settings),
+            (Self::Binary(binary), Some(reason)) => binary.decline(settings, reason),
+            (Self::Doctests, _) => {
+                let mut cargo = settings.tools.cargo(settings.workspace)?;
+                cargo.args(["test", "--workspace", "--doc", "--no-fail-fast", "--"]);
+                let (output, end) =
+                    watch(cargo.args(settings.filters), settings.timeout, io::stdout())?;
+                Ok(libtest::judge_doctests(&output, &end))
+            }
+        }
+    }
+}
+
+impl Binary {
+    fn new(artifact: Artifact, only: Option<&'static str>) -> Self {
+        let Artifact {
+            package,
+            target,
+            kind,
+            executable,
+            package_dir,
+        } = artifact;
+        let privileged = kind == "test" && target.starts_with(PRIVILEGED_PREFIX);
+        let only_what = only.map(|part| format!(", {part}")).unwrap_or_default();
+        let name = format!("{package} {kind} {target}{only_what}");
+        Self {
+            name,
+            executable,
+            package_dir,
+            privileged,
+            only,
+        }
+    }
+
+    fn run(&self, settings: &Settings<'_>) -> Result<Outcome> {
+        let all = self.list()?;
+        let tests = self.select(&all, settings.filters);
+        if tests.is_empty() {
+            let missing = self.only.filter(|_| settings.filters.is_empty());
+            let failed = missing.map(|part| format!("there is no test whose name holds `{part}`"));
+            return Ok(Outcome {
+                failed: failed.into_iter().collect(),
+                ..Outcome::default()
+            });
+        }
+        let mut command = self.command();
+        command.arg("--show-output");
+        if self.privileged {
+            command.arg("--test-threads=1");
+        }
+        if tests.len() < all.len() {
+            command.arg("--exact").args(&tests);
+        }
+        let (output, end) = watch(&mut command, settings.timeout, io::stdout())?;
+        Ok(libtest::judge(&tests, &output, &end))
+    }
+
+    fn decline(&self, settings: &Settings<'_>, reason: &str) -> Result<Outcome> {
+        let tests = self.select(&self.list()?, settings.filters);
+        let skipped = tests.into_iter().map(|name| {
+            println!("not run: {name}: {reason}");
+            (name, reason.to_owned())
+        });
+        Ok(Outcome {
+            skipped: skipped.collect(),
+            ..Outcome::default()
+        })
+    }
+
+    /// The names of all its tests.
+    fn list(&self) -> Result<Vec<String>> {
+        let listed = capture(self.command().args(["--list", "--format", "terse"]))?;
+        Ok(libtest::parse_list(&listed))
+    }
+
+    fn select(&self, tests: &[String], filters: &[String]) -> Vec<String> {
+        let is_meant = |name: &&String| {
+            self.only.is_none_or(|part| name.contains(part))
+                && (filters.is_empty() || filters.iter().any(|filter| name.contains(filter)))
+        };
+        tests.iter().filter(is_meant).cloned().collect()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.executable);
+        // As cargo does.
+        command
+            .current_dir(&self.package_dir)
+            .env("CARGO_MANIFEST_DIR", &self.package_dir);
+        command
+    }
+}
+
+/// Runs a command, passing on what it prints, and returns its standard output and how it ended.
+fn watch(
+    command: &mut Command,
+    timeout: Duration,
+    echo: impl Write + Send + 'static,
+) -> Result<(String, End)> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("can't start `{}`", describe(command)))?;
+    let stdout = child.stdout.take().context("standard output is a pipe")?;
+    let collected = Arc::new(Mutex::new(Vec::new()));
+    let (done, finished) = mpsc::channel();
+    let sink = Arc::clone(&collected);
+    thread::spawn(move || {
+        copy(stdout, &sink, echo);
+        // Nobody listens any more if it took too long.
+        let _ = done.send(());
+    });
+    let end = wait(&mut child, timeout).with_context(|| format!("`{}`", describe(command)))?;
+    // What it started may hold the pipe for ever; its own output is there by now.
+    let _ = finished.recv_timeout(GRACE);
+    let bytes = collected
+        .lock()
+        .map_or_else(|broken| broken.into_inner().clone(), |bytes| bytes.clone());
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), end))
+}
+
+fn copy(mut from: impl Read, to: &Mutex<Vec<u8>>, mut echo: impl Write) {
+    let mut buffer = [0; 8192];
+    while let Ok(count) = from.read(&mut buffer) {
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
+        if let Ok(mut to) = to.lock() {
+            to.extend_from_slice(bytes);
+        }
+        // A closed standard output must not end the tests.
+        let _ = echo.write_all(bytes).and_then(|()| echo.flush());
+    }
+}
+
+fn wait(child: &mut Child, timeout: Duration) -> io::Result<End> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(if status.success() {
+                End::Success
+            } else {
+                End::Failure(status.to_string())
+            });
+        }
+        if start.elapsed() > timeout {
+            child.kill()?;
+            child.wait()?;
+            return Ok(End::TimedOut(timeout.as_secs()));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn artifacts_are_the_test_binaries_only() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","manifest_path":"/c/a/Cargo.toml","target":{"kind":["lib"],"name":"x"},"profile":{"test":true},"executable":"/t/x-1"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","manifest_path":"/c/a/Cargo.toml","target":{"kind":["bin"],"name":"y"},"profile":{"test":false},"executable":"/t/y"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+            "\n",
+        );
+        let found = artifacts(messages).expect("the messages are well-formed");
+        let expected = Artifact {
+            package: "a".to_owned(),
+            target: "x".to_owned(),
+            kind: "lib".to_owned(),
+            executable: PathBuf::from("/t/x-1"),
+            package_dir: PathBuf::from("/c/a"),
+        };
+        assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_stopped() {
+        let mut command = Command::new("sleep");
+        command.arg("100");
+        let (_, end) =
+            watch(&mut command, Duration::from_millis(50), io::sink()).expect("sleep starts");
+        assert_eq!(end, End::TimedOut(0));
+    }
+
+    #[test]
+    fn output_survives_a_grandchild_that_keeps_the_pipe() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo here; sleep 10 & exit 3"]);
+        let start = Instant::now();
+        let (output, end) =
+            watch(&mut command, Duration::from_secs(5), io::sink()).expect("sh starts");
+        assert_eq!(output, "here\n");
+        assert_eq!(end, End::Failure("exit status: 3".to_owned()));
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}
