@@ -3,10 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::Mutex;
-use std::thread;
 
 use common::{not_run, number, run_workload, workload_program};
 use serde_json::Value;
@@ -17,19 +14,6 @@ const DURATION_NS: u64 = 200_000_000;
 
 /// What may come in between on a busy machine without being wrong.
 const SLACK_NS: u64 = 40_000_000;
-
-/// Names of all workloads, as the program lists them.
-fn names() -> Vec<String> {
-    let output = Command::new(workload_program())
-        .arg("list")
-        .output()
-        .expect("the workload program starts");
-    let list = String::from_utf8(output.stdout).expect("the list is text");
-    list.lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .map(str::to_owned)
-        .collect()
-}
 
 /// Checks one thread's truth against itself and against the kernel's accounts.
 fn check_thread(thread: &Value) -> Result<(), String> {
@@ -113,53 +97,86 @@ fn check_facts(name: &str, truth: &Value) -> Result<(), String> {
 }
 
 /// Runs one workload and checks what it says.
-fn check(name: &str) -> Result<(), String> {
+fn check(test: &str, name: &str) {
     let arguments = ["--duration", DURATION, "--period", "5ms", "--hold", "20ms"];
     let truth = match run_workload(name, &arguments) {
         Ok(truth) => truth,
-        Err(reason) => {
-            not_run(&format!("workload {name}"), &reason);
-            return Ok(());
-        }
+        Err(reason) => return not_run(test, &reason),
     };
-    let threads = truth["threads"].as_array().ok_or("no threads")?;
-    if threads.is_empty() {
-        return Err(format!("{name}: threads expected: {truth}"));
-    }
+    let threads = truth["threads"].as_array().expect("a list of threads");
+    assert!(!threads.is_empty(), "threads expected: {truth}");
     for thread in threads {
-        check_thread(thread).map_err(|claim| format!("{name}: {claim}"))?;
+        check_thread(thread).unwrap_or_else(|claim| panic!("{claim}"));
     }
-    check_facts(name, &truth).map_err(|claim| format!("{name}: {claim}"))
+    check_facts(name, &truth).unwrap_or_else(|claim| panic!("{claim}"));
+}
+
+/// Makes one test of each workload, named like it.
+macro_rules! workloads {
+    ($($test:ident: $name:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                check(stringify!($test), $name);
+            }
+        )*
+
+        /// Names of all workloads with a test.
+        const TESTED: &[&str] = &[$($name),*];
+    };
+}
+
+workloads! {
+    spin: "spin",
+    yielding: "yield",
+    hog: "hog",
+    quota: "quota",
+    sleep_loop: "sleep-loop",
+    mutex: "mutex",
+    preempted_holder: "preempted-holder",
+    condvar: "condvar",
+    flock: "flock",
+    epoll: "epoll",
+    poll: "poll",
+    select: "select",
+    eventfd: "eventfd",
+    timerfd: "timerfd",
+    io_uring: "io-uring",
+    stuck: "stuck",
+    pipe_read: "pipe-read",
+    pipe_write: "pipe-write",
+    unix_socket: "unix-socket",
+    tcp_recv: "tcp-recv",
+    tcp_send: "tcp-send",
+    tcp_accept: "tcp-accept",
+    tty: "tty",
+    disk_read: "disk-read",
+    fsync: "fsync",
+    page_fault: "page-fault",
+    userfaultfd: "userfaultfd",
+    waitpid: "waitpid",
+    vfork: "vfork",
+    sigstop: "sigstop",
+    ptrace: "ptrace",
+    fork_storm: "fork-storm",
+    renames: "renames",
+    exec_from_thread: "exec-from-thread",
+    pingpong: "pingpong",
+    storm: "storm",
 }
 
 #[test]
-fn every_workload_says_what_the_kernel_says() {
-    let names = names();
-    let distinct: BTreeSet<_> = names.iter().collect();
-    assert!(
-        distinct.len() >= 30 && distinct.len() == names.len(),
-        "{names:?}"
-    );
-    let queue = Mutex::new(names.into_iter());
-    let next = || queue.lock().ok().and_then(|mut names| names.next());
-    // Two at a time: they wait, most of them.
-    let failures: Vec<String> = thread::scope(|scope| {
-        let worker = || {
-            scope.spawn(|| {
-                let mut failures = Vec::new();
-                while let Some(name) = next() {
-                    failures.extend(check(&name).err());
-                }
-                failures
-            })
-        };
-        let workers = [worker(), worker()];
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().expect("a check does not panic"))
-            .collect()
-    });
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+fn every_workload_has_a_test() {
+    let output = Command::new(workload_program())
+        .arg("list")
+        .output()
+        .expect("the workload program starts");
+    let list = String::from_utf8(output.stdout).expect("the list is text");
+    let listed: Vec<_> = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(listed, TESTED);
 }
 
 #[test]
