@@ -15,6 +15,8 @@
 
 use core::mem::{offset_of, size_of};
 
+pub mod config;
+
 /// Version of everything in this file; recordings carry it.
 pub const WIRE_VERSION: u32 = 1;
 
@@ -141,8 +143,10 @@ pub struct Switch {
     /// Flags in it are the kernel's; see the state table in the daemon's `core`.
     pub prev_state: u16,
     /// With [`switch_flags::NEXT_COUNTED`]: low 16 bits of how often the incoming thread had been
-    /// given a CPU before this time (`sched_info.pcount`; 0 for a new thread). One more than at its
-    /// last switch-in: nothing that it did in between was missed.
+    /// given a CPU before this time (`sched_info.pcount`; 0 for a new thread). The kernel counts a
+    /// switch-in as it settles the stamp, after this record is made, and doesn't count one without a
+    /// stamp. So the next switch-in of the thread reads one more if this one has
+    /// [`switch_flags::NEXT_STAMPED`], and the same if not; else something in between was missed.
     pub next_runs: u16,
     /// Zero.
     pub _pad: u16,
@@ -156,7 +160,9 @@ pub struct Switch {
 pub mod switch_flags {
     /// The outgoing thread was preempted: whatever its state word says, it is runnable.
     pub const PREEMPT: u8 = 1 << 0;
-    /// [`super::Switch::next_delay_ns`] holds a figure.
+    /// [`super::Switch::next_delay_ns`] holds a figure: the kernel knows when the incoming thread was
+    /// queued. It doesn't if the thread was preempted after it had begun to go to sleep (its state
+    /// word was no longer 0): it was runnable all the time, and the kernel leaves that out of its books.
     pub const NEXT_STAMPED: u8 = 1 << 1;
     /// The outgoing thread waits for a block device (`task->in_iowait`).
     pub const PREV_IOWAIT: u8 = 1 << 2;
@@ -349,6 +355,25 @@ pub mod thread_flags {
     pub const IOWAIT: u8 = 1 << 2;
 }
 
+/// The two clocks at one moment, as a probe reads them on demand.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "decode",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct ClockReading {
+    /// The run queue's clock, as it was last brought up to date; 0 if it could not be read.
+    pub record_ns: u64,
+    /// `CLOCK_MONOTONIC`, read after it.
+    pub monotonic_ns: u64,
+}
+
 /// Size of [`ThreadRecord`], in bytes.
 pub const THREAD_RECORD_BYTES: usize = size_of::<ThreadRecord>();
 
@@ -373,13 +398,35 @@ pub mod ring {
     pub const GAP_UNTIL: usize = 16;
     /// Records lost since the last [`super::Gap`] (`u64`).
     pub const GAP_LOST: usize = 24;
-    /// Records ever lost, by kind: switches, wakeups, forks (`[u64; 3]`).
+    /// Records ever lost, one counter a [`Counter`] (`u64` each).
     pub const DROPPED: usize = 32;
     /// Records ever read (`u64`); the consumer stores it after it has done with them.
     pub const TAIL: usize = 128;
     /// A ring keeps one part in this many for what is rare and hard to do without (forks and gaps),
     /// so that a storm of switches can't crowd it out.
     pub const RESERVE_DIVISOR: u32 = 16;
+    /// What a loss counter counts; its place among them.
+    ///
+    /// Each is written by one program alone, which can't interrupt itself on a CPU, so that no count
+    /// is lost although none is atomic.
+    #[repr(u8)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Counter {
+        /// [`super::Switch`] records for which the ring had no room.
+        Switch = 0,
+        /// [`super::Wakeup`] records for which the ring had no room.
+        Wakeup = 1,
+        /// [`super::Fork`] records for which the ring had no room.
+        Fork = 2,
+        /// [`super::Rename`] records for which the side channel had no room.
+        Rename = 3,
+        /// [`super::Exec`] records for which the side channel had no room.
+        Exec = 4,
+        /// As `Rename`, for the names that threads are made with.
+        FirstName = 5,
+    }
+    /// How many loss counters there are.
+    pub const COUNTERS: usize = 6;
     /// The smallest ring, in records: the reserve must hold a few.
     pub const MIN_RECORDS: u32 = 64;
     /// The largest ring, in records a CPU.
@@ -427,5 +474,7 @@ const _: () = {
     assert!(offset_of!(ThreadRecord, cpu) == 48);
     assert!(offset_of!(ThreadRecord, runs) == 52);
     assert!(offset_of!(ThreadRecord, flags) == 55);
-    assert!(ring::DROPPED + 3 * 8 <= ring::TAIL && ring::TAIL + 8 <= ring::HEADER_BYTES);
+    assert!(
+        ring::DROPPED + ring::COUNTERS * 8 <= ring::TAIL && ring::TAIL + 8 <= ring::HEADER_BYTES
+    );
 };

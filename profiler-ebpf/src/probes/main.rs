@@ -1,3 +1,38 @@
-//! Kernel probes.
+//! Schedscope's kernel probes.
+//!
+//! One file per hook, and beside them what the hooks share: `config` (what the daemon found out about
+//! this kernel), `task` (reading kernel structs), `clock`, `ring` (the per-CPU rings) and `side` (the
+//! channel for rare records).
+//!
+//! Work per event is constant: no hash lookup, no stack walk, no string on the path of a switch.
+
 #![no_std]
 #![no_main]
+#![expect(
+    unsafe_code,
+    reason = "the probes read the kernel's memory and write to mapped rings"
+)]
+
+mod clock;
+mod config;
+mod read_clock;
+mod ring;
+mod sched_process_exec;
+mod sched_switch;
+mod sched_wakeup;
+mod sched_wakeup_new;
+mod side;
+mod task;
+mod task_rename;
+mod threads;
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // Nothing here panics: a program with a path to this loop would not pass the verifier.
+    loop {}
+}
+
+// Several helpers are only for programs that declare a licence compatible with the GPL.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,219 @@
+//! The producer's side of the per-CPU rings.
+//!
+//! A ring belongs to one CPU and has one producer there. That holds because the hooks that write to it
+//! can't interrupt one another: `sched_switch` runs with interrupts off (`__schedule` in
+//! kernel/sched/core.c turns them off before it takes the run queue's lock), so do `sched_wakeup_new`
+//! (`wake_up_new_task` holds `p->pi_lock` with `raw_spin_lock_irqsave`) and `sched_wakeup`
+//! (`try_to_wake_up` likewise, `sched_ttwu_pending` with `rq_lock_irqsave`), save where a thread wakes
+//! itself, which the probe leaves out. Hooks that run with interrupts on use [`crate::side`].
+//!
+//! A record is four words. It is stored before the head that publishes it. The words and the head are
+//! volatile, so the compiler keeps their order, and the kernel's JIT compilers never change it. What
+//! the hardware does with that order is the consumer's to know: x86-64 keeps it, arm64 needn't, and
+//! there the consumer tells by the slot itself whether a record has arrived (see the daemon's
+//! `source::ring`). So the producer needs no barrier, which on arm64 would cost more than the rest.
+//! In the other direction, slots are only written after the tail that gave them back was read; no
+//! hardware makes a store visible before a load that it depends on by a branch is done.
+
+use core::mem::{offset_of, size_of, transmute};
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE, helpers::bpf_get_smp_processor_id, macros::map, maps::Array,
+};
+use profiler_ebpf::{
+    Fork, Gap, Kind, RECORD_BYTES, Switch, Wakeup,
+    ring::{self, Counter},
+};
+
+use crate::{config::config, side};
+
+#[repr(C)]
+pub(crate) struct Header {
+    head: u64,
+    gap_from: u64,
+    gap_until: u64,
+    gap_lost: u64,
+    dropped: [u64; ring::COUNTERS],
+    _pad: [u64; 6],
+    tail: u64,
+    _pad2: [u64; 15],
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == ring::HEADER_BYTES);
+    assert!(offset_of!(Header, head) == ring::HEAD);
+    assert!(offset_of!(Header, gap_from) == ring::GAP_FROM);
+    assert!(offset_of!(Header, gap_until) == ring::GAP_UNTIL);
+    assert!(offset_of!(Header, gap_lost) == ring::GAP_LOST);
+    assert!(offset_of!(Header, dropped) == ring::DROPPED);
+    assert!(offset_of!(Header, tail) == ring::TAIL);
+};
+
+/// A record as it is stored.
+pub(crate) type Words = [u64; RECORD_BYTES / size_of::<u64>()];
+
+// The loader sets the number of entries of both.
+#[map]
+static RING_HEADERS: Array<Header> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static RING_SLOTS: Array<Words> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// A record that goes into the ring.
+pub(crate) trait Record: Copy {
+    /// What counts its losses.
+    const COUNTER: Counter;
+    /// Whether it may use the part of the ring that is kept for rare records.
+    const RARE: bool;
+
+    /// The time that it carries.
+    fn ts_ns(&self) -> u64;
+
+    /// Its bytes as words.
+    fn words(self) -> Words;
+}
+
+macro_rules! record {
+    ($record:ty, $counter:ident, rare: $rare:literal) => {
+        impl Record for $record {
+            const COUNTER: Counter = Counter::$counter;
+            const RARE: bool = $rare;
+
+            #[inline(always)]
+            fn ts_ns(&self) -> u64 {
+                self.ts_ns
+            }
+
+            #[inline(always)]
+            fn words(self) -> Words {
+                // SAFETY: Records have this size and no padding that is not a field of theirs; every
+                // bit pattern is a valid word.
+                unsafe { transmute::<Self, Words>(self) }
+            }
+        }
+    };
+}
+record!(Switch, Switch, rare: false);
+record!(Wakeup, Wakeup, rare: false);
+record!(Fork, Fork, rare: true);
+
+/// Appends a record to this CPU's ring, or counts it as lost.
+#[inline(always)]
+pub(crate) fn write<R: Record>(record: R) {
+    // SAFETY: The helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let Some(header) = RING_HEADERS.get_ptr_mut(cpu) else {
+        // There is a header for each possible CPU.
+        return;
+    };
+    // SAFETY: The map's memory is valid and aligned, and this CPU is the only one to write this field.
+    let mut head = unsafe { (&raw const (*header).head).read_volatile() };
+    // SAFETY: As above.
+    let lost = unsafe { (&raw const (*header).gap_lost).read_volatile() };
+    // SAFETY: As above, but the daemon writes it: one aligned word, so the read is whole.
+    let tail = unsafe { (&raw const (*header).tail).read_volatile() };
+    let used = head.wrapping_sub(tail);
+    let limit = u64::from(if R::RARE {
+        config!(ring_records)
+    } else {
+        config!(ring_limit)
+    });
+    if lost != 0 || used >= limit {
+        head = match crowded(
+            header,
+            cpu,
+            record.ts_ns(),
+            (R::COUNTER as u64) << 32 | limit,
+        ) {
+            NO_ROOM => return,
+            head => head,
+        };
+    }
+    store(header, cpu, head, record.words());
+    let used = head.wrapping_add(1).wrapping_sub(tail);
+    if used & u64::from(config!(doorbell_mark)).wrapping_sub(1) == 0 {
+        side::ring_doorbell(record.ts_ns());
+    }
+}
+
+/// Stores a record at `head` and publishes it.
+#[inline(always)]
+fn store(header: *mut Header, cpu: u32, head: u64, words: Words) {
+    let records = config!(ring_records);
+    let slot = cpu.wrapping_mul(records) | (head as u32 & records.wrapping_sub(1));
+    let Some(slot) = RING_SLOTS.get_ptr_mut(slot) else {
+        // There are that many slots for each possible CPU.
+        return;
+    };
+    let slot = slot.cast::<u64>();
+    for (number, word) in words.into_iter().enumerate() {
+        // SAFETY: The slot is a whole record in the map's memory, aligned to words; it is this CPU's
+        // to write, since it lies between head and tail.
+        unsafe { slot.wrapping_add(number).write_volatile(word) };
+    }
+    // SAFETY: As where the head was read.
+    unsafe { (&raw mut (*header).head).write_volatile(head.wrapping_add(1)) };
+}
+
+/// Says that [`crowded`] found no room.
+const NO_ROOM: u64 = u64::MAX;
+
+/// Deals with a ring that is full, or has lost records since its last gap record.
+///
+/// Writes the gap record if there is room for it and for one record more, and returns the head after it.
+/// Else counts the record at `ts_ns` as lost, and returns [`NO_ROOM`]. `counter_and_limit` has the
+/// record's loss counter in its high half and its limit in the low one: a BPF function has few arguments.
+#[cold]
+#[inline(never)]
+fn crowded(header: *mut Header, cpu: u32, ts_ns: u64, counter_and_limit: u64) -> u64 {
+    // The verifier looks at each call by itself and has to see that there is something to point to.
+    if header.is_null() {
+        return NO_ROOM;
+    }
+    const SWITCH: u64 = Counter::Switch as u64;
+    const WAKEUP: u64 = Counter::Wakeup as u64;
+    let limit = counter_and_limit & u64::from(u32::MAX);
+    // SAFETY: The caller got the header from the map; this CPU alone writes all that is written here.
+    let header = unsafe { &mut *header };
+    // SAFETY: The daemon writes the tail: one aligned word, so the read is whole.
+    let tail = unsafe { (&raw const header.tail).read_volatile() };
+    let head = header.head;
+    if header.gap_lost == 0 || head.wrapping_sub(tail).wrapping_add(2) > limit {
+        if header.gap_lost == 0 {
+            header.gap_from = ts_ns;
+        }
+        header.gap_until = ts_ns;
+        header.gap_lost = header.gap_lost.wrapping_add(1);
+        let dropped = match counter_and_limit >> 32 {
+            SWITCH => &mut header.dropped[Counter::Switch as usize],
+            WAKEUP => &mut header.dropped[Counter::Wakeup as usize],
+            _ => &mut header.dropped[Counter::Fork as usize],
+        };
+        *dropped = dropped.wrapping_add(1);
+        return NO_ROOM;
+    }
+    let gap = Gap {
+        ts_ns: header.gap_from,
+        until_ns: header.gap_until,
+        lost: header.gap_lost,
+        _pad: [0; 7],
+        kind: Kind::Gap as u8,
+    };
+    // SAFETY: As for the other records.
+    let words = unsafe { transmute::<Gap, Words>(gap) };
+    header.gap_lost = 0;
+    store(header, cpu, head, words);
+    head.wrapping_add(1)
+}
+
+/// Counts a record that the side channel had no room for.
+#[inline(always)]
+pub(crate) fn count_lost(counter: Counter) {
+    // SAFETY: The helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(header) = RING_HEADERS.get_ptr_mut(cpu) {
+        // SAFETY: The map's memory is valid and aligned, and only the program that runs writes to this
+        // counter of this CPU.
+        let dropped = unsafe { &mut (*header).dropped[counter as usize] };
+        *dropped = dropped.wrapping_add(1);
+    }
+}

@@ -1,0 +1,63 @@
+//! `sched_wakeup_new`: a new thread is put on a run queue for the first time.
+//!
+//! Fires in `wake_up_new_task` (kernel/sched/core.c), called by the thread that made it, with the new
+//! thread's run queue locked and its clock up to date. Unlike in `sched_process_fork`, the thread has its
+//! CPU and its name.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use core::mem::transmute;
+use profiler_ebpf::{COMM_BYTES, Fork, Kind, Rename, ring::Counter, thread_flags};
+
+use crate::{clock, ring, side, task::Task};
+
+#[btf_tracepoint(function = "sched_wakeup_new")]
+fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
+    let task = Task::from_kernel(ctx.arg(0));
+    let ts_ns = clock::of(task);
+    let tid = task.tid();
+    ring::write(Fork {
+        ts_ns,
+        start_ns: task.start_boottime(),
+        tid,
+        tgid: task.tgid(),
+        parent_tid: bpf_get_current_pid_tgid() as u32,
+        _pad: 0,
+        flags: if task.is_kernel_thread() {
+            thread_flags::KTHREAD
+        } else {
+            0
+        },
+        kind: Kind::Fork as u8,
+    });
+    // Most threads begin with their parent's name. Kernel threads and the like are given their own as
+    // they are made, and no hook says so.
+    let comm = task.comm();
+    let parent_comm = bpf_get_current_comm().map(words);
+    if parent_comm != Ok(comm) {
+        let rename = Rename {
+            ts_ns,
+            comm: bytes(comm),
+            tid,
+            _pad: [0; 3],
+            kind: Kind::Rename as u8,
+        };
+        side::send_rename(rename, Counter::FirstName);
+    }
+    0
+}
+
+#[inline(always)]
+fn words(comm: [u8; COMM_BYTES]) -> [u64; 2] {
+    // SAFETY: Same size, and every bit pattern is valid.
+    unsafe { transmute::<[u8; COMM_BYTES], [u64; 2]>(comm) }
+}
+
+#[inline(always)]
+fn bytes(comm: [u64; 2]) -> [u8; COMM_BYTES] {
+    // SAFETY: As above.
+    unsafe { transmute::<[u64; 2], [u8; COMM_BYTES]>(comm) }
+}

@@ -1,0 +1,158 @@
+//! Reading the kernel's structs at offsets that the daemon found.
+//!
+//! The pointers are typed ones: arguments of a BTF tracepoint or of the iterator. The verifier knows
+//! what they point to and checks every load against the kernel's own type information; a load through
+//! a pointer that turns out to be bad reads zero instead of faulting.
+
+use core::ffi::c_void;
+
+use crate::config::config;
+
+/// A typed pointer to a kernel struct.
+#[derive(Clone, Copy)]
+pub(crate) struct Struct(*const u8);
+
+/// `PF_KTHREAD` (include/linux/sched.h; the same number since Linux 2.6.27).
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+impl Struct {
+    /// Takes a pointer that the kernel gave.
+    #[inline(always)]
+    pub(crate) fn from_kernel(pointer: *const c_void) -> Self {
+        Self(pointer.cast())
+    }
+
+    /// The field of type `T` at this offset.
+    #[inline(always)]
+    pub(crate) fn field<T: Copy>(self, offset: u32) -> T {
+        let at = self.0.wrapping_add(offset as usize).cast::<T>();
+        // SAFETY: The verifier only admits this load if the kernel's type information has a scalar
+        // or pointer of this size here; see the module's documentation for bad pointers.
+        unsafe { *at }
+    }
+
+    /// The struct that the pointer at this offset points to.
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Self {
+        Self(self.field(offset))
+    }
+}
+
+/// A thread (`struct task_struct`).
+#[derive(Clone, Copy)]
+pub(crate) struct Task(pub(crate) Struct);
+
+impl Task {
+    /// Takes a `task_struct` pointer that the kernel gave.
+    #[inline(always)]
+    pub(crate) fn from_kernel(pointer: *const c_void) -> Self {
+        Self(Struct::from_kernel(pointer))
+    }
+
+    #[inline(always)]
+    pub(crate) fn tid(self) -> u32 {
+        self.0.field(config!(task_pid))
+    }
+
+    #[inline(always)]
+    pub(crate) fn tgid(self) -> u32 {
+        self.0.field(config!(task_tgid))
+    }
+
+    /// The state word. Before Linux 5.14 it was a `long`, of which these are the low four bytes.
+    #[inline(always)]
+    pub(crate) fn state(self) -> u32 {
+        self.0.field(config!(task_state))
+    }
+
+    #[inline(always)]
+    pub(crate) fn exit_state(self) -> u32 {
+        self.0.field(config!(task_exit_state))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_kernel_thread(self) -> bool {
+        self.0.field::<u32>(config!(task_flags)) & PF_KTHREAD != 0
+    }
+
+    /// The name, as two words.
+    #[inline(always)]
+    pub(crate) fn comm(self) -> [u64; 2] {
+        let at = config!(task_comm);
+        [self.0.field(at), self.0.field(at.wrapping_add(8))]
+    }
+
+    #[inline(always)]
+    pub(crate) fn start_boottime(self) -> u64 {
+        self.0.field(config!(task_start_boottime))
+    }
+
+    #[inline(always)]
+    pub(crate) fn real_parent(self) -> Self {
+        Self(self.0.follow(config!(task_real_parent)))
+    }
+
+    /// The CPU whose run queue it is on, or was last on; 0 on a kernel without SMP.
+    #[inline(always)]
+    pub(crate) fn cpu(self) -> u32 {
+        match config!(task_cpu) {
+            profiler_ebpf::config::ABSENT => 0,
+            at => self.0.field(at),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_on_cpu(self) -> bool {
+        match config!(task_on_cpu) {
+            profiler_ebpf::config::ABSENT => false,
+            at => self.0.field::<u32>(at) != 0,
+        }
+    }
+
+    /// Whether it waits for a block device; false where the kernel has no such bit.
+    #[inline(always)]
+    pub(crate) fn is_in_iowait(self) -> bool {
+        match config!(task_in_iowait) {
+            profiler_ebpf::config::ABSENT => false,
+            at => u32::from(self.0.field::<u8>(at)) & config!(task_in_iowait_mask) != 0,
+        }
+    }
+
+    /// `sched_info.pcount`, if the kernel has it.
+    #[inline(always)]
+    pub(crate) fn pcount(self) -> Option<u64> {
+        match config!(task_pcount) {
+            profiler_ebpf::config::ABSENT => None,
+            at => Some(self.0.field(at)),
+        }
+    }
+
+    /// `sched_info.run_delay`; 0 where the kernel hasn't it.
+    #[inline(always)]
+    pub(crate) fn run_delay(self) -> u64 {
+        match config!(task_run_delay) {
+            profiler_ebpf::config::ABSENT => 0,
+            at => self.0.field(at),
+        }
+    }
+
+    /// `sched_info.last_queued`: when it was put on its run queue, or 0 if it is on none.
+    #[inline(always)]
+    pub(crate) fn last_queued(self) -> u64 {
+        match config!(task_last_queued) {
+            profiler_ebpf::config::ABSENT => 0,
+            at => self.0.field(at),
+        }
+    }
+
+    /// The clock of the run queue of the CPU that it is on (`se.cfs_rq->rq->clock`).
+    ///
+    /// `se.cfs_rq` is set for threads of all scheduling classes and for idle tasks: the kernel moves
+    /// it with the thread's CPU (`set_task_rq`, kernel/sched/sched.h).
+    #[inline(always)]
+    pub(crate) fn run_queue_clock(self) -> u64 {
+        let cfs_rq = self.0.follow(config!(task_cfs_rq));
+        let rq = cfs_rq.follow(config!(cfs_rq_rq));
+        rq.field(config!(rq_clock))
+    }
+}
