@@ -1,0 +1,276 @@
+//! Which kernel fields the probes read, where this kernel has them, and what follows where it doesn't.
+
+use profiler_ebpf::{
+    Clock,
+    config::{ABSENT, Config, switch_args},
+};
+
+use super::btf::{Btf, Field, Parameter};
+
+/// What a field is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing works without it.
+    Always,
+    /// For stamping records by the run queue's clock; else `bpf_ktime_get_ns` does it.
+    RunQueueClock,
+    /// For run-queue delay from the kernel's own books; else it takes wakeup records.
+    SchedInfo,
+    /// For marking waits for block devices.
+    IoWait,
+    /// Only kernels for more than one CPU have it, and only there it is needed.
+    Smp,
+}
+
+impl Need {
+    /// What follows if a field of this need is not there.
+    #[must_use]
+    pub fn consequence(self) -> &'static str {
+        match self {
+            Self::Always => "the probes can't be loaded",
+            Self::RunQueueClock => {
+                "records are stamped by bpf_ktime_get_ns, which costs 35 to 55 ns more an event, \
+                 and wakeups are recorded too"
+            }
+            Self::SchedInfo => {
+                "run-queue delay is measured from wakeup records, which about doubles the cost"
+            }
+            Self::IoWait => "waits for block devices are not told apart from other ones",
+            Self::Smp => "the kernel is taken to have a single CPU",
+        }
+    }
+}
+
+/// A field that the probes read.
+pub(crate) struct Row {
+    /// The struct that it is in.
+    structure: &'static str,
+    /// Its names, newest first: the kernel renames and moves fields.
+    paths: &'static [&'static str],
+    /// The sizes in bytes that the probes can read; a bit field has none.
+    sizes: &'static [u32],
+    need: Need,
+    /// Stores what was found.
+    set: fn(&mut Config, Field),
+}
+
+/// A row of a field of this many bytes.
+macro_rules! row {
+    ($need:ident, $structure:literal, [$($path:literal),+], [$($size:literal),+], $field:ident) => {
+        Row {
+            structure: $structure,
+            paths: &[$($path),+],
+            sizes: &[$($size),+],
+            need: Need::$need,
+            set: |config, field| config.$field = field.offset,
+        }
+    };
+}
+
+/// All fields. Names and sizes from include/linux/sched.h and kernel/sched/sched.h, Linux 5.10 to 6.18.
+pub(crate) const ROWS: &[Row] = &[
+    row!(Always, "task_struct", ["pid"], [4], task_pid),
+    row!(Always, "task_struct", ["tgid"], [4], task_tgid),
+    row!(Always, "task_struct", ["flags"], [4], task_flags),
+    row!(Always, "task_struct", ["comm"], [16], task_comm),
+    // `long state` until 5.13; its low four bytes are read.
+    row!(
+        Always,
+        "task_struct",
+        ["__state", "state"],
+        [4, 8],
+        task_state
+    ),
+    row!(Always, "task_struct", ["exit_state"], [4], task_exit_state),
+    row!(
+        Always,
+        "task_struct",
+        ["start_boottime"],
+        [8],
+        task_start_boottime
+    ),
+    row!(
+        Always,
+        "task_struct",
+        ["real_parent"],
+        [8],
+        task_real_parent
+    ),
+    row!(Smp, "task_struct", ["on_cpu"], [4], task_on_cpu),
+    // In `task_struct` itself until 5.15.
+    row!(
+        Smp,
+        "task_struct",
+        ["thread_info.cpu", "cpu"],
+        [4],
+        task_cpu
+    ),
+    row!(
+        RunQueueClock,
+        "task_struct",
+        ["se.cfs_rq"],
+        [8],
+        task_cfs_rq
+    ),
+    row!(RunQueueClock, "cfs_rq", ["rq"], [8], cfs_rq_rq),
+    row!(RunQueueClock, "rq", ["clock"], [8], rq_clock),
+    row!(
+        SchedInfo,
+        "task_struct",
+        ["sched_info.pcount"],
+        [8],
+        task_pcount
+    ),
+    row!(
+        SchedInfo,
+        "task_struct",
+        ["sched_info.run_delay"],
+        [8],
+        task_run_delay
+    ),
+    row!(
+        SchedInfo,
+        "task_struct",
+        ["sched_info.last_queued"],
+        [8],
+        task_last_queued
+    ),
+    Row {
+        structure: "task_struct",
+        paths: &["in_iowait"],
+        sizes: &[],
+        need: Need::IoWait,
+        set: |config, field| {
+            if let Some((bit, _)) = field.bits {
+                config.task_in_iowait = field.offset;
+                config.task_in_iowait_mask = 1 << bit;
+            }
+        },
+    },
+];
+
+/// Why a field can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The kernel has no such field, under any of its names.
+    Missing,
+    /// It has another size than the probes can read.
+    Size {
+        /// Its size here in bytes; 0 for a bit field.
+        found: u32,
+    },
+}
+
+/// What was found out about one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// `struct.field`, by its newest name.
+    pub name: String,
+    /// What it is needed for.
+    pub need: Need,
+    /// Where it is: its offset in bytes.
+    pub offset: Result<u32, Fault>,
+}
+
+/// What the probes are told about this kernel, and how it was found out.
+#[derive(Clone, Debug)]
+pub(crate) struct Survey {
+    /// All offsets that were found and the form of `sched_switch`; the ring's sizes are not set.
+    pub(crate) config: Config,
+    /// One for each field.
+    pub(crate) findings: Vec<Finding>,
+    /// Whether the arguments of `sched_switch` are understood.
+    pub(crate) switch_understood: bool,
+}
+
+/// Looks for all fields.
+pub(crate) fn survey(btf: &Btf) -> Survey {
+    let mut config = Config::UNSET;
+    let findings = ROWS.iter().map(|row| find(btf, row, &mut config)).collect();
+    let form = btf
+        .tracepoint_parameters("sched_switch")
+        .as_deref()
+        .and_then(switch_form);
+    config.switch_args = form.unwrap_or(switch_args::WITHOUT_STATE);
+    config.clock = if has_run_queue_clock(&config) {
+        Clock::RunQueue
+    } else {
+        Clock::Monotonic
+    } as u32;
+    Survey {
+        config,
+        findings,
+        switch_understood: form.is_some(),
+    }
+}
+
+/// Whether all fields that lead to the run queue's clock are there.
+pub(crate) fn has_run_queue_clock(config: &Config) -> bool {
+    [config.task_cfs_rq, config.cfs_rq_rq, config.rq_clock]
+        .iter()
+        .all(|&offset| offset != ABSENT)
+}
+
+/// Whether all fields of the kernel's own run-queue books are there.
+pub(crate) fn has_sched_info(config: &Config) -> bool {
+    [
+        config.task_pcount,
+        config.task_run_delay,
+        config.task_last_queued,
+    ]
+    .iter()
+    .all(|&offset| offset != ABSENT)
+}
+
+fn find(btf: &Btf, row: &Row, config: &mut Config) -> Finding {
+    let name = format!("{}.{}", row.structure, row.paths[0]);
+    let found = row
+        .paths
+        .iter()
+        .find_map(|path| btf.field(row.structure, path));
+    let offset = match found {
+        None => Err(Fault::Missing),
+        Some(field) if is_readable(row, field) => {
+            (row.set)(config, field);
+            Ok(field.offset)
+        }
+        Some(field) => Err(Fault::Size { found: field.size }),
+    };
+    Finding {
+        name,
+        need: row.need,
+        offset,
+    }
+}
+
+fn is_readable(row: &Row, field: Field) -> bool {
+    match field.bits {
+        // One bit can be tested; what is wider would be a number.
+        Some((_, width)) => row.sizes.is_empty() && width == 1,
+        None => row.sizes.contains(&field.size),
+    }
+}
+
+/// Which of the known forms the parameters of `sched_switch` have.
+///
+/// They are nameless in the type information, but their types tell them apart.
+fn switch_form(parameters: &[Parameter]) -> Option<u32> {
+    let is_task = |parameter: &Parameter| *parameter == Parameter::PointerTo("task_struct".into());
+    let is_bool = |parameter: &Parameter| *parameter == Parameter::Value("_Bool".into());
+    let is_state = |parameter: &Parameter| *parameter == Parameter::Value("unsigned int".into());
+    match parameters {
+        [preempt, prev, next] if is_bool(preempt) && is_task(prev) && is_task(next) => {
+            Some(switch_args::WITHOUT_STATE)
+        }
+        [preempt, a, b, c] if is_bool(preempt) && is_task(b) => {
+            if is_task(a) && is_state(c) {
+                Some(switch_args::STATE_LAST)
+            } else if is_state(a) && is_task(c) {
+                Some(switch_args::STATE_FIRST)
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,299 @@
+//! The running kernel as a source of records.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::{Ebpf, maps::RingBuf};
+use profiler_ebpf::{
+    Clock, ThreadRecord,
+    config::{maps, programs},
+    ring::Counter,
+};
+
+use crate::core::Stream;
+
+use super::{
+    clock::{self, RecordClock, Relation},
+    error::StartError,
+    load::{self, refused},
+    ring::Rings,
+    side::Side,
+    stats::{self, ProbeStats},
+    threads::{self, ThreadsError},
+};
+
+/// Which clock is to stamp the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockChoice {
+    /// The run queue's if the kernel has it.
+    #[default]
+    Auto,
+    /// The run queue's, or none.
+    RunQueue,
+    /// `CLOCK_MONOTONIC`.
+    Monotonic,
+}
+
+/// How the probes are to be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Records in the ring of each CPU: a power of two, 32 bytes each.
+    pub ring_records: u32,
+    /// Whether each wakeup is to be recorded. They are in any case where the kernel's own run-queue
+    /// books can't be used.
+    pub wakeups: bool,
+    /// Which clock is to stamp the records.
+    pub clock: ClockChoice,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ring_records: 16 * 1024,
+            wakeups: false,
+            clock: ClockChoice::Auto,
+        }
+    }
+}
+
+/// Records that were lost on the way, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// For each possible CPU.
+    pub cpus: Vec<CpuLosses>,
+    /// Events that the kernel did not run a probe for, because it was running already.
+    pub missed: u64,
+}
+
+/// Records of one CPU that were lost because there was no room for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuLosses {
+    /// Switches that its ring had no room for.
+    pub switches: u64,
+    /// Wakeups that its ring had no room for.
+    pub wakeups: u64,
+    /// Forks that its ring had no room for.
+    pub forks: u64,
+    /// Renames that the side channel had no room for.
+    pub renames: u64,
+    /// Execs that the side channel had no room for.
+    pub execs: u64,
+}
+
+impl CpuLosses {
+    /// All kinds together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.switches + self.wakeups + self.forks + self.renames + self.execs
+    }
+}
+
+impl Losses {
+    /// All CPUs and kinds together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.missed + self.cpus.iter().map(CpuLosses::total).sum::<u64>()
+    }
+}
+
+/// The probes in the running kernel, and their records.
+///
+/// Programs, maps and links are held by descriptors of this process and by nothing else: they go with
+/// this value, or with the process, however it ends.
+pub struct Kernel {
+    // The order matters: the mappings and the channel go before the programs that write to them.
+    rings: Rings,
+    side: Side,
+    clock: RecordClock,
+    ebpf: Ebpf,
+    wakeups: bool,
+    /// The programs that are attached.
+    attached: Vec<&'static str>,
+}
+
+impl Kernel {
+    /// Loads and attaches the probes. From here on records are written.
+    pub fn start(options: &Options) -> Result<Self, StartError> {
+        let mut loaded = load::prepare(*options)?;
+        let cpus = loaded.cpus;
+        // Mapped, and where need be erased, before the first record can be written.
+        let rings = Rings::map(
+            loaded.map(maps::RING_HEADERS)?,
+            loaded.map(maps::RING_SLOTS)?,
+            cpus,
+            options.ring_records as usize,
+        )
+        .map_err(|error| refused("map the rings", &error))?;
+        loaded.load_iterator()?;
+        loaded.load_clock_reader()?;
+        let clock = RecordClock::new(loaded.clock, loaded.map(maps::CLOCK_READING)?, &loaded.ebpf)?;
+        // Names and births first: whoever switches is then known.
+        let mut attached = vec![
+            programs::TASK_RENAME,
+            programs::SCHED_PROCESS_EXEC,
+            programs::SCHED_WAKEUP_NEW,
+        ];
+        let wakeups = options.wakeups || !loaded.stamps;
+        if wakeups {
+            attached.push(programs::SCHED_WAKEUP);
+        }
+        attached.push(programs::SCHED_SWITCH);
+        for name in &attached {
+            loaded.attach(name)?;
+        }
+        let mut ebpf = loaded.ebpf;
+        let channel = ebpf
+            .take_map(maps::SIDE)
+            .ok_or_else(|| StartError::Internal {
+                action: format!("find the map {}", maps::SIDE),
+                reason: "the probes don't have it".to_owned(),
+            })?;
+        let channel =
+            RingBuf::try_from(channel).map_err(|error| refused("map the side channel", &error))?;
+        Ok(Self {
+            rings,
+            side: Side::new(channel),
+            clock,
+            ebpf,
+            wakeups,
+            attached,
+        })
+    }
+
+    /// Which clock stamps the records.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock.clock()
+    }
+
+    /// Whether wakeups are recorded.
+    #[must_use]
+    pub fn wakeups(&self) -> bool {
+        self.wakeups
+    }
+
+    /// How many CPUs the host can have: so many rings there are.
+    #[must_use]
+    pub fn cpus(&self) -> usize {
+        self.rings.cpus()
+    }
+
+    /// All threads that there are now, idle tasks left out. Only those of the PID namespace that this
+    /// process is in; their ids are the host's.
+    pub fn threads(&mut self) -> Result<Vec<ThreadRecord>, ThreadsError> {
+        threads::read(&mut self.ebpf)
+    }
+
+    /// The records' time now, as the last calibration has it.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    /// How far [`Self::now_ns`] could be from the truth when the clocks were last related.
+    #[must_use]
+    pub fn clock_error_ns(&self) -> u64 {
+        self.clock.relation().error_ns
+    }
+
+    /// How the records' time relates to `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn clock_relation(&self) -> Relation {
+        self.clock.relation()
+    }
+
+    /// Relates the clocks anew. It takes some 50 microseconds; once in some seconds is enough, since
+    /// the clocks' rates differ by no more than NTP corrects, which is far below 500 ns a millisecond.
+    pub fn calibrate(&mut self) -> Result<(), StartError> {
+        self.clock.measure(&self.ebpf)
+    }
+
+    /// Wall time, in nanoseconds since 1970, of a moment of the records' clock.
+    #[must_use]
+    pub fn unix_ns(&self, record_ns: u64) -> u64 {
+        let ago_ns = self.now_ns().wrapping_sub(record_ns).cast_signed();
+        clock::unix_ns().saturating_add_signed(ago_ns.saturating_neg())
+    }
+
+    /// Hands out all records that are there and not yet used: a stream for each CPU, in the order of
+    /// their numbers, and then one of renames and execs. `consume` says how many of each stream, from
+    /// its beginning, it has used; the rest is handed out again next time.
+    ///
+    /// Renames and execs carry the time of the last tick or switch on their CPU, so they may be some
+    /// milliseconds late, but never before what happened to their thread before them.
+    pub fn drain<'a>(&mut self, consume: impl FnOnce(&[Stream<'_>]) -> &'a [usize]) {
+        // The rings first: a rename that came before a record of theirs is then in the channel.
+        self.rings.poll();
+        self.side.poll();
+        let streams: Vec<_> = self
+            .rings
+            .streams()
+            .chain(std::iter::once(self.side.stream()))
+            .collect();
+        let used = consume(&streams);
+        let cpus = self.rings.cpus();
+        for (number, &used) in used.iter().enumerate() {
+            if number < cpus {
+                self.rings.give_back(number, used);
+            } else {
+                self.side.give_back(used);
+            }
+        }
+    }
+
+    /// Makes the descriptor of [`AsFd`] unreadable until the doorbell rings again.
+    pub fn clear_doorbell(&mut self) {
+        self.side.poll();
+    }
+
+    /// The fullest that a ring was found since this was last asked, from 0 to 1.
+    pub fn fill(&mut self) -> f64 {
+        self.rings.take_fill()
+    }
+
+    /// Records that were lost, since the start.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        let cpus = (0..self.cpus())
+            .map(|cpu| {
+                let dropped = self.rings.dropped(cpu);
+                let count = |counter: Counter| dropped[counter as usize];
+                CpuLosses {
+                    switches: count(Counter::Switch),
+                    wakeups: count(Counter::Wakeup),
+                    forks: count(Counter::Fork),
+                    renames: count(Counter::Rename) + count(Counter::FirstName),
+                    execs: count(Counter::Exec),
+                }
+            })
+            .collect();
+        Losses {
+            cpus,
+            missed: self.probe_stats().iter().map(|probe| probe.missed).sum(),
+        }
+    }
+
+    /// Losses of one CPU that no gap record tells of yet: when they began, and how many there are. The
+    /// next record that finds room brings the gap record.
+    #[must_use]
+    pub fn open_gap(&self, cpu: usize) -> Option<(u64, u64)> {
+        self.rings.open_gap(cpu)
+    }
+
+    /// What each attached probe has cost so far; see [`super::Counting`].
+    #[must_use]
+    pub fn probe_stats(&self) -> Vec<ProbeStats> {
+        let read = |name: &&'static str| {
+            let program = self.ebpf.program(name)?;
+            let program = program.fd().ok()?;
+            stats::read(name, program.as_fd()).ok()
+        };
+        self.attached.iter().filter_map(read).collect()
+    }
+}
+
+impl AsFd for Kernel {
+    /// Readable when the doorbell has rung.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.side.as_fd()
+    }
+}

@@ -1,0 +1,37 @@
+//! Where records come from.
+//!
+//! In the order of the flow:
+//!
+//! * `btf` reads the kernel's type information; `fields` looks up in it what the probes have to know.
+//! * `load` puts the probes into the kernel with that knowledge.
+//! * `ring` and `protocol` read the per-CPU rings that they write, mapped by `map`; `side` reads the
+//!   rare records.
+//! * `threads` reads which threads there are; `clock` relates the records' time to other clocks;
+//!   `stats` says what the probes cost.
+//! * [`Kernel`] is all of that together.
+
+#[expect(unsafe_code, reason = "libbpf is a C library")]
+mod btf;
+#[expect(unsafe_code, reason = "reads a mapping that a probe writes to")]
+mod clock;
+mod error;
+mod fields;
+mod kernel;
+mod load;
+#[expect(unsafe_code, reason = "mappings are raw memory")]
+mod map;
+mod protocol;
+#[expect(unsafe_code, reason = "makes slices of the mapped rings")]
+mod ring;
+mod side;
+#[expect(unsafe_code, reason = "libbpf is a C library")]
+mod stats;
+mod sync;
+mod threads;
+
+pub use clock::Relation;
+pub use error::{StartError, StartFailure};
+pub use fields::{Fault, Finding, Need};
+pub use kernel::{ClockChoice, CpuLosses, Kernel, Losses, Options};
+pub use stats::{Counting, ProbeStats};
+pub use threads::ThreadsError;
