@@ -179,7 +179,12 @@ mod tests {
     #[test]
     fn a_command_after_two_dashes_keeps_its_own_flags() {
         let cli = Cli::try_parse_from(["schedscope", "attach", "--", "ls", "--all", "-d", "x"]);
-        let Ok(Cli { command: Command::Attach(attach) }) = cli else { panic!("{cli:?}") };
+        let Ok(Cli {
+            command: Command::Attach(attach),
+        }) = cli
+        else {
+            panic!("{cli:?}")
+        };
         assert_eq!(attach.command, ["ls", "--all", "-d", "x"]);
         assert_eq!(attach.duration, None);
     }

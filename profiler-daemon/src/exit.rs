@@ -38,7 +38,10 @@ pub struct Failure {
 impl Failure {
     /// An error that ends the process with this code.
     pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
-        Self { exit, error: error.into() }
+        Self {
+            exit,
+            error: error.into(),
+        }
     }
 
     /// Wrong usage or configuration.

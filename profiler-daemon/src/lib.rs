@@ -2,10 +2,14 @@
 //!
 //! The modules stand in the order of the data flow:
 //!
-//! * [`source`]: the probes in the kernel, and their records.
+//! * [`source`]: the running kernel; its probes' records.
 //! * [`core`]: records of many CPUs become one history, threads' states, and figures. Pure: no I/O, no clock.
 //! * [`sink`]: figures become reports and metrics.
+//! * [`daemon`]: what drives the flow, and the commands: [`cli`] is the command line, [`exit`] how they end.
 
+pub mod cli;
 pub mod core;
+pub mod daemon;
+pub mod exit;
 pub mod sink;
 pub mod source;

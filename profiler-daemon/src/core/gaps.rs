@@ -29,6 +29,12 @@ impl Gaps {
     pub(super) fn add(&mut self, cpu: usize, from_ns: u64, until_ns: u64) {
         let until_ns = until_ns.max(from_ns);
         self.latest_until_ns = self.latest_until_ns.max(until_ns);
+        // A loss may be told of more than once while it goes on.
+        let same = |loss: &&mut Loss| loss.cpu == Some(cpu) && loss.from_ns == from_ns;
+        if let Some(loss) = self.losses.iter_mut().rev().find(same) {
+            loss.until_ns = loss.until_ns.max(until_ns);
+            return;
+        }
         self.losses.push_back(Loss {
             cpu: Some(cpu),
             from_ns,

@@ -79,6 +79,11 @@ impl Core {
             })
     }
 
+    /// A CPU has been losing records between these times, and its ring has no room yet to say so.
+    pub fn doubt(&mut self, cpu: usize, from_ns: u64, until_ns: u64) {
+        self.machine.spans.gaps.add(cpu, from_ns, until_ns);
+    }
+
     /// Begins the window at the watermark: what was counted so far is forgotten.
     pub fn begin_window(&mut self) {
         self.machine.begin_window(self.watermark_ns);

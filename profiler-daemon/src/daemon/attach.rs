@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Signal, kill_process};
@@ -18,11 +19,17 @@ use super::units::Units;
 use crate::cli::{Attach, Output};
 use crate::core::{Selector, Snapshot, TargetSpec};
 use crate::exit::{Exit, Failure};
-use crate::sink::report::{self, Report, ReportFacts};
-use crate::sink::table;
+use crate::sink::json;
+use crate::sink::report::{self, Dropped, Report, ReportFacts};
+use crate::sink::table::{self, TableOptions};
+use crate::sink::text::TextOptions;
+use crate::source::{CpuLosses, Losses};
 
 /// Most time between two drains: short enough that the end of a target is noticed soon.
 const MAX_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Threads that the table lists; JSON has them all.
+const MAX_THREADS: usize = 50;
 
 /// What the user wants to be measured.
 enum Target {
@@ -58,9 +65,11 @@ impl Target {
         match self {
             Self::Pid(id) | Self::Tid(id) => id.to_string(),
             Self::Comm(pattern) => pattern.clone(),
-            Self::Command(words) => {
-                words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
-            }
+            Self::Command(words) => words
+                .iter()
+                .map(|word| word.to_string_lossy())
+                .collect::<Vec<_>>()
+                .join(" "),
         }
     }
 
@@ -76,7 +85,9 @@ impl Target {
                 ),
             },
             Self::Tid(tid) if tgid_of(*tid).is_none() => {
-                format!("no thread has the id {tid}: list a process's threads with `ls /proc/PID/task`")
+                format!(
+                    "no thread has the id {tid}: list a process's threads with `ls /proc/PID/task`"
+                )
             }
             _ => return Ok(()),
         };
@@ -117,8 +128,12 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
         (Target::Comm(pattern), _) => Selector::Comm(WildMatch::new(pattern)),
         (Target::Command(_), gate) => Selector::Command(gate.as_ref().map_or(0, Gate::pid)),
     };
-    let spec = TargetSpec { name: target.value(), selector, per_thread: true };
-    let options = options::for_attach(&args.probes)?;
+    let spec = TargetSpec {
+        name: target.value(),
+        selector,
+        per_thread: true,
+    };
+    let options = options::for_attach(&args.probes);
     let mut engine =
         Engine::start(&options, vec![spec], MAX_INTERVAL).map_err(options::start_failure)?;
     let waits_for_more = matches!(target, Target::Comm(_) | Target::Command(_));
@@ -128,28 +143,23 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
             "{kind} {value} ended before anything was seen of it: start it with `schedscope attach -- COMMAND` to see it whole"
         )));
     }
-    let start_unix_ns = unix_ns() - (engine.kernel().now_ns().saturating_sub(engine.core().watermark_ns()));
+    let start_ns = engine.core().watermark_ns();
+    let start_unix_ns = engine.kernel().unix_ns(start_ns);
     let mut units = Units::default();
     units.learn(engine.core().tgids(0));
     if let Some(duration) = args.duration {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let start_ns = engine.core().watermark_ns();
         engine.end_at(start_ns.saturating_add(duration_ns));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (snapshot, dropped, wakeups, clock_error_ns, end) = runtime.block_on(async {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (measured, end) = runtime.block_on(async {
         let (handle, _thread) = engine.spawn()?;
         let end = measure(&handle, args.duration, gate, waits_for_more).await?;
-        let answer = handle
-            .ask(|engine| {
-                let snapshot = engine.finish();
-                let kernel = engine.kernel();
-                (snapshot, kernel.losses(), kernel.wakeups(), kernel.clock_error_ns())
-            })
-            .await?;
-        Ok::<_, anyhow::Error>((answer.0, answer.1, answer.2, answer.3, end))
+        Ok::<_, anyhow::Error>((handle.ask(Measured::take).await?, end))
     })?;
-    let Some(seen) = snapshot.targets.first() else {
+    let Some(seen) = measured.snapshot.targets.first() else {
         return Err(anyhow::anyhow!("the snapshot has no target").into());
     };
     if let (Some(status), None) = (end.command, seen.exec_ns) {
@@ -158,23 +168,61 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
     }
     units.learn(seen.threads.iter().map(|thread| thread.tgid));
     let report = Report::new(
-        &snapshot,
+        &measured.snapshot,
         seen,
         &ReportFacts {
             version: env!("CARGO_PKG_VERSION"),
             start_unix_ns,
             target_kind: target.kind(),
             target_value: &target.value(),
-            dropped: &dropped,
-            clock_error_ns,
-            wakeups,
+            dropped: &dropped(&measured.losses),
+            clock_error_ns: Some(measured.clock_error_ns),
+            wakeups: measured.wakeups,
             unit_of: &|tgid| units.of(tgid),
             notes: &end.notes,
-            exit: end.command.map(report::Exit::from),
+            exit: end.command.map(command_end),
         },
     );
     print(&mut out, &report, args.output)?;
     Ok(end.command.map_or(Exit::Done as u8, gate::exit_code))
+}
+
+/// What the loop has to say at the end.
+struct Measured {
+    snapshot: Snapshot,
+    losses: Losses,
+    wakeups: bool,
+    clock_error_ns: u64,
+}
+
+impl Measured {
+    fn take(engine: &mut Engine) -> Self {
+        Self {
+            snapshot: engine.finish(),
+            losses: engine.kernel().losses(),
+            wakeups: engine.kernel().wakeups(),
+            clock_error_ns: engine.kernel().clock_error_ns(),
+        }
+    }
+}
+
+fn dropped(losses: &Losses) -> Vec<Dropped> {
+    let of_cpu = |(cpu, losses): (usize, &CpuLosses)| {
+        let cpu = u32::try_from(cpu).unwrap_or(u32::MAX);
+        losses.by_kind().map(move |(kind, count)| Dropped {
+            cpu,
+            kind: kind.name(),
+            count,
+        })
+    };
+    losses.cpus.iter().enumerate().flat_map(of_cpu).collect()
+}
+
+fn command_end(status: ExitStatus) -> report::Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => report::Exit::Code(code),
+        (None, signal) => report::Exit::Signal(signal.unwrap_or(0)),
+    }
 }
 
 /// Waits for whatever ends the measuring first.
@@ -234,7 +282,9 @@ async fn target_gone(handle: &Handle) -> anyhow::Result<()> {
 }
 
 fn open_output(path: Option<&Path>) -> Result<Box<dyn Write>, Failure> {
-    let Some(path) = path else { return Ok(Box::new(std::io::stdout().lock())) };
+    let Some(path) = path else {
+        return Ok(Box::new(std::io::stdout().lock()));
+    };
     // Opened first, so that nobody measures for an hour to find that it can't be written.
     let file = File::create(path).map_err(|error| {
         Failure::usage(format!(
@@ -245,21 +295,18 @@ fn open_output(path: Option<&Path>) -> Result<Box<dyn Write>, Failure> {
     Ok(Box::new(file))
 }
 
-fn print(out: &mut dyn Write, report: &Report, output: Output) -> anyhow::Result<()> {
+fn print(mut out: &mut dyn Write, report: &Report, output: Output) -> anyhow::Result<()> {
+    let style = TableOptions {
+        text: TextOptions::for_stdout(),
+        max_threads: MAX_THREADS,
+    };
     let written = match output {
-        Output::Json => serde_json::to_writer_pretty(&mut *out, report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(out)),
-        Output::Table => out.write_all(table::render(report).as_bytes()),
+        Output::Json => json::write(report, &mut out),
+        Output::Table => out.write_all(table::render(report, &style).as_bytes()),
     };
     match written.and_then(|()| out.flush()) {
         // Whoever read it has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write the report"),
     }
-}
-
-fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -24,6 +24,10 @@ const SLACK_NS: u64 = 2_000_000;
 /// Rings above this fill are drained without slack: a record out of order is better than one lost.
 const URGENT_FILL: f64 = 0.5;
 
+/// The clocks are related anew this often: in between they drift apart by less than a microsecond,
+/// against a slack of two milliseconds.
+const CALIBRATE_EVERY: Duration = Duration::from_secs(2);
+
 /// Threads are read again this long after records were lost, to find out what that concerns.
 const RESYNC_AFTER: Duration = Duration::from_secs(1);
 
@@ -48,13 +52,18 @@ pub struct Engine {
     work: Work,
     lost: u64,
     resync_at: Option<Instant>,
+    calibrated_at: Instant,
 }
 
 impl Engine {
     /// Attaches to the scheduler, reads which threads there are, and begins the window.
     ///
     /// `max_interval` bounds the time between two drains; a ring that fills faster rings the doorbell.
-    pub fn start(options: &Options, targets: Vec<TargetSpec>, max_interval: Duration) -> anyhow::Result<Self> {
+    pub fn start(
+        options: &Options,
+        targets: Vec<TargetSpec>,
+        max_interval: Duration,
+    ) -> anyhow::Result<Self> {
         let kernel = Kernel::start(options)?;
         let mut engine = Self {
             core: Core::new(targets),
@@ -64,9 +73,13 @@ impl Engine {
             work: Work::default(),
             lost: 0,
             resync_at: None,
+            calibrated_at: Instant::now(),
         };
         let read_ns = engine.kernel.now_ns();
-        let threads = engine.kernel.threads().context("cannot read which threads there are")?;
+        let threads = engine
+            .kernel
+            .threads()
+            .context("cannot read which threads there are")?;
         engine.core.found(&threads, read_ns);
         // Everything that happened while they were read must be in before the window begins.
         let start_ns = engine.kernel.now_ns();
@@ -78,6 +91,11 @@ impl Engine {
 
     /// Takes in what the rings hold, as far as it is sure to be complete.
     pub fn drain(&mut self) {
+        if self.calibrated_at.elapsed() >= CALIBRATE_EVERY {
+            self.calibrated_at = Instant::now();
+            // Failing keeps the relation that there was, which goes stale by microseconds.
+            let _ = self.kernel.calibrate();
+        }
         let fill = self.kernel.fill();
         let slack_ns = if fill > URGENT_FILL { 0 } else { SLACK_NS };
         self.drain_to(self.kernel.now_ns().saturating_sub(slack_ns));
@@ -87,7 +105,14 @@ impl Engine {
     fn drain_to(&mut self, watermark_ns: u64) {
         let watermark_ns = watermark_ns.min(self.end_ns);
         let core = &mut self.core;
-        self.kernel.drain(|streams| core.feed(streams, watermark_ns));
+        for cpu in 0..self.kernel.cpus() {
+            // Its record comes only when there is room again; until then nobody else tells.
+            if let Some((from_ns, until_ns)) = self.kernel.open_gap(cpu) {
+                core.doubt(cpu, from_ns, until_ns);
+            }
+        }
+        self.kernel
+            .drain(|streams| core.feed(streams, watermark_ns));
         self.work.drains += 1;
     }
 
@@ -181,7 +206,9 @@ impl Engine {
 
     fn wait(&self, bell: &OwnedFd) {
         let timeout = match self.resync_at {
-            Some(at) => self.max_interval.min(at.saturating_duration_since(Instant::now())),
+            Some(at) => self
+                .max_interval
+                .min(at.saturating_duration_since(Instant::now())),
             None => self.max_interval,
         };
         let timeout = Timespec::try_from(timeout).ok();

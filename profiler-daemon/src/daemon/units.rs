@@ -7,13 +7,13 @@ const MAX_NAME_CHARS: usize = 128;
 
 /// What was learned, kept beyond the end of the processes.
 #[derive(Debug, Default)]
-pub struct Units {
+pub(super) struct Units {
     by_tgid: HashMap<u32, String>,
 }
 
 impl Units {
     /// Looks up processes that are not known yet. One that has ended stays unknown.
-    pub fn learn(&mut self, tgids: impl IntoIterator<Item = u32>) {
+    pub(super) fn learn(&mut self, tgids: impl IntoIterator<Item = u32>) {
         for tgid in tgids {
             self.by_tgid.entry(tgid).or_insert_with(|| {
                 // The path is made from a number only.
@@ -26,7 +26,7 @@ impl Units {
 
     /// The unit of a process; empty if it is not known.
     #[must_use]
-    pub fn of(&self, tgid: u32) -> String {
+    pub(super) fn of(&self, tgid: u32) -> String {
         self.by_tgid.get(&tgid).cloned().unwrap_or_default()
     }
 }
@@ -52,15 +52,28 @@ fn unit_in(text: &str) -> String {
             Some((path == "/", rank(controllers, id), path))
         })
         .min();
-    let Some((_, _, path)) = path else { return String::new() };
+    let Some((_, _, path)) = path else {
+        return String::new();
+    };
     let is_unit = |part: &&str| {
-        [".service", ".scope", ".slice"].iter().any(|suffix| part.ends_with(suffix))
+        [".service", ".scope", ".slice"]
+            .iter()
+            .any(|suffix| part.ends_with(suffix))
     };
     let parts = || path.rsplit('/').filter(|part| !part.is_empty());
-    let name = parts().find(is_unit).or_else(|| parts().next()).unwrap_or("/");
+    let name = parts()
+        .find(is_unit)
+        .or_else(|| parts().next())
+        .unwrap_or("/");
     name.chars()
         .take(MAX_NAME_CHARS)
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
         .collect()
 }
 
@@ -77,7 +90,10 @@ mod tests {
     fn the_innermost_unit_counts() {
         check("0::/system.slice/nginx.service\n", "nginx.service");
         check("0::/system.slice/nginx.service/workers\n", "nginx.service");
-        check("0::/user.slice/user-0.slice/session-1.scope\n", "session-1.scope");
+        check(
+            "0::/user.slice/user-0.slice/session-1.scope\n",
+            "session-1.scope",
+        );
         check("0::/kubepods/burstable/pod12/abc\n", "abc");
         check("0::/\n", "/");
         check("", "");
@@ -86,7 +102,10 @@ mod tests {
     #[test]
     fn a_hierarchy_in_use_counts_more_than_a_root() {
         check("12:cpu,cpuacct:/batch\n1:name=systemd:/\n0::/\n", "batch");
-        check("12:cpu,cpuacct:/batch\n1:name=systemd:/system.slice/a.service\n0::/\n", "a.service");
+        check(
+            "12:cpu,cpuacct:/batch\n1:name=systemd:/system.slice/a.service\n0::/\n",
+            "a.service",
+        );
         check("5:memory:/m\n4:cpu:/c\n", "c");
     }
 

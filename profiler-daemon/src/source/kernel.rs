@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::{Ebpf, maps::RingBuf};
 use profiler_ebpf::{
-    Clock, ThreadRecord,
+    Clock, Kind, ThreadRecord,
     config::{maps, programs},
     ring::Counter,
 };
@@ -80,6 +80,18 @@ pub struct CpuLosses {
 }
 
 impl CpuLosses {
+    /// What was lost, by the kind of record.
+    pub fn by_kind(&self) -> impl Iterator<Item = (Kind, u64)> + use<> {
+        [
+            (Kind::Switch, self.switches),
+            (Kind::Wakeup, self.wakeups),
+            (Kind::Fork, self.forks),
+            (Kind::Rename, self.renames),
+            (Kind::Exec, self.execs),
+        ]
+        .into_iter()
+    }
+
     /// All kinds together.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -1,0 +1,11 @@
+//! What drives the flow: the loop between kernel and core, and the commands that use it.
+//!
+//! * [`engine`]: waits for records, has the core take them in, answers questions in between.
+//! * [`attach`]: measures a target and reports; [`gate`] starts a command for it.
+//! * `options` and `units`: flags to settings, processes to units.
+
+pub mod attach;
+pub mod engine;
+pub mod gate;
+mod options;
+mod units;
