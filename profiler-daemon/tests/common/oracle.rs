@@ -14,12 +14,12 @@ use super::number;
 /// is 4 ms or less on the kernels that this runs on.
 const INTERVAL: Duration = Duration::from_millis(4);
 
-/// One reading of `/proc/PID/task/TID/schedstat`.
+/// One reading of `/proc/PID/task/TID/schedstat`, at a Unix time, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Sample {
-    unix_ns: u64,
-    run_ns: u64,
-    delay_ns: u64,
+    at: u64,
+    run: u64,
+    delay: u64,
 }
 
 /// What a thread did within a window, by the kernel's account.
@@ -67,8 +67,8 @@ impl Schedstat {
         let account = |samples: &Vec<Sample>| {
             let (from, to) = (at(samples, start), at(samples, end));
             Account {
-                run_ns: to.run_ns - from.run_ns,
-                delay_ns: to.delay_ns - from.delay_ns,
+                run_ns: to.run - from.run,
+                delay_ns: to.delay - from.delay,
             }
         };
         samples
@@ -85,24 +85,25 @@ fn read(pid: u32, tid: u32) -> Option<Sample> {
         .split_ascii_whitespace()
         .map_while(|field| field.parse().ok());
     Some(Sample {
-        unix_ns: u64::try_from(unix.as_nanos()).ok()?,
-        run_ns: fields.next()?,
-        delay_ns: fields.next()?,
+        at: u64::try_from(unix.as_nanos()).ok()?,
+        run: fields.next()?,
+        delay: fields.next()?,
     })
 }
 
 /// The figures at a moment between two samples.
 #[track_caller]
 fn at(samples: &[Sample], unix_ns: u64) -> Sample {
-    let after = samples.partition_point(|sample| sample.unix_ns < unix_ns);
+    let after = samples.partition_point(|sample| sample.at < unix_ns);
     let (Some(left), Some(right)) = (samples.get(after.wrapping_sub(1)), samples.get(after)) else {
         panic!("the window is not within the time of the samples");
     };
-    let part = (unix_ns - left.unix_ns) as f64 / (right.unix_ns - left.unix_ns) as f64;
-    let between = |left: u64, right: u64| left + ((right - left) as f64 * part) as u64;
+    // Both factors are some milliseconds, so the product is far from the end of its type.
+    let between =
+        |from: u64, to: u64| from + (to - from) * (unix_ns - left.at) / (right.at - left.at);
     Sample {
-        unix_ns,
-        run_ns: between(left.run_ns, right.run_ns),
-        delay_ns: between(left.delay_ns, right.delay_ns),
+        at: unix_ns,
+        run: between(left.run, right.run),
+        delay: between(left.delay, right.delay),
     }
 }
