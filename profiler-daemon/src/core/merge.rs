@@ -1,11 +1,14 @@
 //! Many per-CPU streams to one, by time.
 //!
 //! Each stream keeps its own order (a CPU's records are written in the order in which things happened
-//! there); between streams the time decides, and at the same time the stream's number. A record is
-//! given out only when it lies at or before the watermark: the caller promises that no stream can
-//! still bring an older one.
+//! there); between streams the time decides. At the same time, a switch comes last: a thread is put on
+//! a queue by another CPU's record (a wakeup, a birth), stamped by the clock of the run queue that it
+//! comes to, and where it preempts at once the kernel does not bring that clock up to date again
+//! (`rq_clock_skip_update`), so that the switch to it has the very same time. Then the stream's number
+//! decides. A record is given out only when it lies at or before the watermark: the caller promises
+//! that no stream can still bring an older one.
 
-use profiler_ebpf::RawRecord;
+use profiler_ebpf::{KIND_OFFSET, Kind, RawRecord};
 
 use super::decode::ts_of;
 
@@ -49,7 +52,13 @@ struct Cursor<'a> {
     used: usize,
     /// Time by which its next record is ordered: its own, or its predecessor's if that was later.
     order_ns: u64,
+    /// Whether its next record is a switch.
+    is_switch: bool,
     stream: usize,
+}
+
+fn is_switch(raw: &RawRecord) -> bool {
+    raw.0[KIND_OFFSET] == Kind::Switch as u8
 }
 
 impl<'a> Cursor<'a> {
@@ -59,12 +68,13 @@ impl<'a> Cursor<'a> {
         } else {
             (records.first, records.second)
         };
-        let order_ns = ts_of(part.first()?).max(floor_ns);
+        let next = part.first()?;
         Some(Self {
             part,
             rest,
             used: 0,
-            order_ns,
+            order_ns: ts_of(next).max(floor_ns),
+            is_switch: is_switch(next),
             stream,
         })
     }
@@ -82,14 +92,15 @@ impl<'a> Cursor<'a> {
         match self.part.first() {
             Some(next) => {
                 self.order_ns = self.order_ns.max(ts_of(next));
+                self.is_switch = is_switch(next);
                 (Some(record), true)
             }
             None => (Some(record), false),
         }
     }
 
-    fn key(&self) -> (u64, usize) {
-        (self.order_ns, self.stream)
+    fn key(&self) -> (u64, bool, usize) {
+        (self.order_ns, self.is_switch, self.stream)
     }
 }
 
@@ -185,7 +196,7 @@ fn sift_down(heap: &mut [Cursor<'_>], mut root: usize) {
 mod tests {
     use super::{Merger, Stream};
     use crate::core::decode::{Event, ts_of};
-    use profiler_ebpf::{RawRecord, Switch};
+    use profiler_ebpf::{KIND_OFFSET, Kind, RawRecord, Switch};
     use proptest::prelude::*;
 
     fn record(ts_ns: u64, tag: u32) -> RawRecord {
@@ -224,6 +235,25 @@ mod tests {
         let (out, used) = merged(&[vec![1, 4, 5], vec![2, 4], vec![]], 10);
         assert_eq!(out, [(0, 1), (1, 2), (0, 4), (1, 4), (0, 5)]);
         assert_eq!(used, [3, 2, 0]);
+    }
+
+    #[test]
+    fn at_the_same_time_a_thread_is_queued_before_it_runs() {
+        let queued = |kind: Kind| {
+            let mut raw = record(4, 0);
+            raw.0[KIND_OFFSET] = kind as u8;
+            raw
+        };
+        let switches = [record(3, 0), record(4, 0), record(5, 0)];
+        for kind in [Kind::Wakeup, Kind::Fork] {
+            let mut out = Vec::new();
+            Merger::default().merge(
+                &[Stream::new(&switches), Stream::new(&[queued(kind)])],
+                10,
+                |stream, raw| out.push((stream, ts_of(raw))),
+            );
+            assert_eq!(out, [(0, 3), (1, 4), (0, 4), (0, 5)], "{kind:?}");
+        }
     }
 
     #[test]
