@@ -14,7 +14,7 @@ use anyhow::Context;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::core::{Core, Snapshot, TargetSpec};
-use crate::source::{Kernel, Options};
+use crate::source::{Kernel, Options, procfs};
 
 /// A record is visible at the latest this long after the time that it carries: the scheduler reads its
 /// clock before it chooses the next thread, and may do some balancing in between. One that is later
@@ -76,10 +76,11 @@ impl Engine {
             calibrated_at: Instant::now(),
         };
         let read_ns = engine.kernel.now_ns();
-        let threads = engine
+        let mut threads = engine
             .kernel
             .threads()
             .context("cannot read which threads there are")?;
+        procfs::add_missing(&mut threads);
         engine.core.found(&threads, read_ns);
         // Everything that happened while they were read must be in before the window begins.
         let start_ns = engine.kernel.now_ns();

@@ -6,7 +6,7 @@
 //! * `load` puts the probes into the kernel with that knowledge.
 //! * `ring` and `protocol` read the per-CPU rings that they write, mapped by `map`; `side` reads the
 //!   rare records.
-//! * `threads` reads which threads there are; `clock` relates the records' time to other clocks;
+//! * `threads` reads which threads there are, [`procfs`] those that it is not shown; `clock` relates the records' time to other clocks;
 //!   `stats` says what the probes cost.
 //! * [`Kernel`] is all of that together.
 
@@ -20,6 +20,7 @@ mod kernel;
 mod load;
 #[expect(unsafe_code, reason = "mappings are raw memory")]
 mod map;
+pub mod procfs;
 mod protocol;
 #[expect(unsafe_code, reason = "makes slices of the mapped rings")]
 mod ring;
