@@ -1,0 +1,214 @@
+//! Every key of the configuration file, once: the default file and the documentation are made from
+//! this table, unknown keys are recognized by it, and tests hold it against [`super::Config`].
+
+use std::fmt::Write as _;
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its section and name.
+    pub path: &'static str,
+    /// Its default, or for a key of a target an example, as TOML.
+    pub value: &'static str,
+    /// What values it takes.
+    pub values: &'static str,
+    /// The flag of `schedscope run` that overrules it.
+    pub flag: &'static str,
+    /// What it means, and what to mind.
+    pub meaning: &'static str,
+}
+
+/// All keys, in the order of the file.
+pub const KEYS: &[Key] = &[
+    Key {
+        path: "listen",
+        value: "\"127.0.0.1:9750\"",
+        values: "IP address and port",
+        flag: "--listen",
+        meaning: "Where /metrics and /healthz are served. They are served without a password: other \
+                  than a loopback address, use one that only the monitoring network reaches.",
+    },
+    Key {
+        path: "ring.records_per_cpu",
+        value: "16384",
+        values: "power of two, 64 to 1048576",
+        flag: "--ring-records",
+        meaning: "Records of 32 bytes that each CPU's ring holds: 16384 cost 512 KiB of memory a CPU. \
+                  Raise it when schedscope_events_dropped_total grows; time of which records were dropped \
+                  is counted as unknown.",
+    },
+    Key {
+        path: "probes.wakeups",
+        value: "false",
+        values: "true or false",
+        flag: "--wakeups",
+        meaning: "Record each wakeup, too. Without it a thread that was woken and waits for a CPU is \
+                  counted as blocked until it gets one; from then on its figures are exact either way. \
+                  It costs a second hook, about as much again as all the rest.",
+    },
+    Key {
+        path: "probes.clock",
+        value: "\"auto\"",
+        values: "\"auto\", \"run-queue\" or \"monotonic\"",
+        flag: "--clock",
+        meaning: "The clock that stamps the records. The run queue's own is nearly free and the one that \
+                  the kernel's own figures are in; auto falls back to the monotonic one where the kernel \
+                  does not let probes read it. With the monotonic one wakeups are recorded in any case.",
+    },
+    Key {
+        path: "probes.stats_interval",
+        value: "\"1m\"",
+        values: "duration, 1s to 1day, or 0s for never",
+        flag: "--stats-interval",
+        meaning: "How often the probes' own cost is sampled, for schedscope_probe_run_seconds_total. While \
+                  it is, the kernel times every BPF program on the host, which itself costs some 50 ns a \
+                  run.",
+    },
+    Key {
+        path: "drain.max_interval",
+        value: "\"500ms\"",
+        values: "duration, 1ms to 10s",
+        flag: "--drain-interval",
+        meaning: "Longest time between two drains of the rings. A ring that fills up wakes the daemon \
+                  earlier, so this decides how often an idle host is disturbed, and how old the figures \
+                  of a scrape can be.",
+    },
+    Key {
+        path: "target.name",
+        value: "\"web\"",
+        values: "1 to 64 bytes, not \"host\", each once",
+        flag: "--target",
+        meaning: "Name of a target: the label `target` of its series. A thread belongs to the first target \
+                  that takes it. At most 64 targets.",
+    },
+    Key {
+        path: "target.pid",
+        value: "1234",
+        values: "1 to 4194304",
+        flag: "--target",
+        meaning: "All threads of a process, those to come included. Exactly one of pid, tid and comm.",
+    },
+    Key {
+        path: "target.tid",
+        value: "1234",
+        values: "1 to 4194304",
+        flag: "--target",
+        meaning: "One thread.",
+    },
+    Key {
+        path: "target.comm",
+        value: "\"nginx*\"",
+        values: "name of at most 15 bytes, * and ? as wildcards",
+        flag: "--target",
+        meaning: "All threads whose own name fits, whatever their process. A thread that once fitted stays \
+                  in, whatever it is called later.",
+    },
+];
+
+const HEAD: &str = "\
+# Configuration of `schedscope run`.
+#
+# Every key stands here with its default, commented out. Flags overrule this file. SIGHUP reads it again;
+# a file that is not valid is refused as a whole, with the line, and the service goes on as before.
+# Durations are written like \"500ms\", \"2s\" or \"1m\".
+";
+
+const TARGETS: &str = "\
+# Targets: each gets the series of the whole host for itself, too. The host is always there, as \"host\".
+";
+
+impl Key {
+    fn section(&self) -> (&'static str, &'static str) {
+        self.path.split_once('.').unwrap_or(("", self.path))
+    }
+}
+
+/// The default file. Lines that begin with `#` and a letter or bracket are settings; with `# `, prose.
+#[must_use]
+pub fn default_file() -> String {
+    let mut text = HEAD.to_owned();
+    let mut section = "";
+    for key in KEYS {
+        let (its_section, name) = key.section();
+        if its_section == "target" {
+            continue;
+        }
+        if its_section == section {
+            text.push('\n');
+        } else {
+            section = its_section;
+            let _ = write!(text, "\n[{section}]\n");
+        }
+        push_comment(&mut text, key.meaning);
+        push_comment(&mut text, &format!("Values: {}.", key.values));
+        let _ = writeln!(text, "#{name} = {}", key.value);
+    }
+    text.push('\n');
+    text += TARGETS;
+    let targets = KEYS.iter().filter(|key| key.section().0 == "target");
+    for key in targets.clone() {
+        let (_, name) = key.section();
+        push_comment(
+            &mut text,
+            &format!("* {name}: {} Values: {}.", key.meaning, key.values),
+        );
+    }
+    let (names, selectors): (Vec<&Key>, Vec<&Key>) = targets.partition(|k| k.path == "target.name");
+    for (number, selector) in selectors.iter().enumerate() {
+        let _ = write!(text, "\n#[[target]]\n");
+        for name in &names {
+            let example = name.value.trim_matches('"');
+            let _ = writeln!(text, "#name = \"{example}-{}\"", number + 1);
+        }
+        let _ = writeln!(text, "#{} = {}", selector.section().1, selector.value);
+    }
+    text
+}
+
+fn push_comment(text: &mut String, sentence: &str) {
+    for line in crate::sink::text::wrap(sentence, 98, 0).lines() {
+        let _ = writeln!(text, "# {line}");
+    }
+}
+
+/// The documentation.
+#[must_use]
+pub fn document() -> String {
+    let mut text = "\
+# Configuration
+
+`schedscope run` takes its configuration from a TOML file (`--config FILE`) and from flags, which overrule
+the file. All keys are optional; `deploy/schedscope.toml` has them all, commented out.
+
+An unknown key, a wrong type or a value out of its bounds is an error that names the file, the line and
+what was expected; the exit code is 2. On SIGHUP the file is read again; if it is not valid, the
+service says so and goes on with what it had.
+
+| key | default | values | flag |
+|---|---|---|---|
+"
+    .to_owned();
+    for key in KEYS {
+        let default = match key.section().0 {
+            "target" => "none".to_owned(),
+            _ => format!("`{}`", key.value),
+        };
+        let _ = writeln!(
+            text,
+            "| `{}` | {default} | {} | `{}` |",
+            key.path, key.values, key.flag
+        );
+    }
+    for key in KEYS {
+        let _ = write!(
+            text,
+            "\n## `{}`\n\n{}",
+            key.path,
+            crate::sink::text::wrap(key.meaning, 110, 0)
+        );
+    }
+    text += "\n## Targets\n\nEach `[[target]]` has a `name` and exactly one of `pid`, `tid` and `comm`:\n\n";
+    text += "```toml\n[[target]]\nname = \"web\"\ncomm = \"nginx*\"\n```\n\n";
+    text += "On the command line: `--target web=comm:nginx*`, as often as needed.\n";
+    text
+}
