@@ -308,7 +308,6 @@ fn flags_overrule_the_file() {
         config.targets[1].threads,
         Threads::Comm("x*=y:z".to_owned())
     );
-    assert_eq!(flags(&["--wakeups"]).expect("valid").wakeups, Some(true));
     let twice = flags(&["--target=a=pid:2"]).expect("valid by itself");
     let message = file.apply(twice).expect_err("two of one name").to_string();
     assert_eq!(

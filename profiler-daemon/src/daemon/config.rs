@@ -17,7 +17,7 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, de};
 
 use crate::core::{Selector, TargetSpec};
-pub use flags::Overrides;
+pub use flags::{Overrides, ProbeFlags};
 
 /// The name that stands for the whole host where targets are named.
 pub const HOST: &str = "host";
@@ -90,12 +90,12 @@ pub struct Drain {
 /// The clock that stamps the records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClockChoice {
-    /// The run queue's own where the kernel allows it, else the monotonic one.
+    /// The run queue's own if it can be reached, else the monotonic one
     #[default]
     Auto,
-    /// The run queue's own, or an error.
+    /// The run queue's own
     RunQueue,
-    /// `CLOCK_MONOTONIC`, which costs more.
+    /// The monotonic one: dearer, and needs wakeups
     Monotonic,
 }
 
@@ -244,13 +244,16 @@ impl Config {
     pub fn apply(mut self, flags: Overrides) -> Result<Self, ConfigError> {
         let Overrides {
             listen,
-            ring_records,
-            wakeups,
-            clock,
-            stats_interval,
-            drain_interval,
             target,
+            drain_interval,
+            stats_interval,
+            probes,
         } = flags;
+        let ProbeFlags {
+            ring_records,
+            clock,
+            wakeups,
+        } = probes;
         self.listen = listen.unwrap_or(self.listen);
         self.ring.records_per_cpu = ring_records.unwrap_or(self.ring.records_per_cpu);
         self.probes.wakeups = wakeups.unwrap_or(self.probes.wakeups);

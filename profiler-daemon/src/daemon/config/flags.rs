@@ -6,36 +6,46 @@ use std::time::Duration;
 use super::{ClockChoice, Target, Threads};
 use super::{parse_drain_interval, parse_id, parse_listen, parse_records, parse_stats_interval};
 
-/// What the flags say instead of the file; `None` where they say nothing.
+/// What the flags of the service say instead of the file; `None` where they say nothing.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct Overrides {
-    /// Serve /metrics and /healthz at this address and port.
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_listen)]
+    /// Address to serve on [default: 127.0.0.1:9750]
+    #[arg(short, long, value_name = "ADDRESS:PORT", value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
-    /// Records that each CPU's ring holds; a power of two.
-    #[arg(long, value_name = "NUMBER", value_parser = parse_records)]
-    pub ring_records: Option<u32>,
-    /// Record wakeups, too.
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
-    pub wakeups: Option<bool>,
-    /// The clock that stamps the records.
-    #[arg(long, value_enum)]
-    pub clock: Option<ClockChoice>,
-    /// How often the probes' own cost is sampled; 0s for never.
-    #[arg(long, value_name = "DURATION", value_parser = parse_stats_interval)]
-    pub stats_interval: Option<Duration>,
-    /// Longest time between two drains of the rings.
-    #[arg(long, value_name = "DURATION", value_parser = parse_drain_interval)]
-    pub drain_interval: Option<Duration>,
-    /// One more target with series of its own, such as `web=comm:nginx*`, `db=pid:1234` or `x=tid:99`.
+
+    /// One more target with series of its own, such as `web=comm:nginx*`, `db=pid:1234` or `x=tid:99`
     #[arg(long, value_name = "NAME=KIND:VALUE", value_parser = parse_target)]
     pub target: Vec<Target>,
+
+    /// Longest time between two drains of the rings [default: 500ms]
+    #[arg(long, value_name = "TIME", value_parser = parse_drain_interval)]
+    pub drain_interval: Option<Duration>,
+
+    /// How often the probes' own cost is sampled; 0s for never [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = parse_stats_interval)]
+    pub stats_interval: Option<Duration>,
+
+    /// The probes' settings.
+    #[command(flatten)]
+    pub probes: ProbeFlags,
+}
+
+/// Settings of the probes that every measuring command has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Probes")]
+pub struct ProbeFlags {
+    /// Records that the ring of each CPU holds: a power of two, 32 bytes each [default: 16384]
+    #[arg(long, value_name = "COUNT", value_parser = parse_records)]
+    pub ring_records: Option<u32>,
+
+    /// Clock that stamps the records [default: auto]
+    #[arg(long, value_enum, value_name = "CLOCK")]
+    pub clock: Option<ClockChoice>,
+
+    /// Whether to attach to wakeups as well; without, a waiting thread shows as blocked until it runs
+    /// [default: on for attach, off for the service]
+    #[arg(long, value_name = "BOOL")]
+    pub wakeups: Option<bool>,
 }
 
 /// Reads a target as it is given in a flag.
