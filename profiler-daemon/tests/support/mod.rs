@@ -8,6 +8,8 @@ use std::path::Path;
 use profiler_ebpf::{Fork, Gap, RawRecord, Rename, Switch, ThreadRecord, Wakeup, thread_flags};
 use schedscope::core::decode::Event;
 use schedscope::core::{Core, Selector, Snapshot, Stream, TargetSpec};
+use schedscope::sink::metrics::{Own, ProbeCost, Scrape};
+use schedscope::sink::report::Dropped;
 
 /// Compares with a file of the project; with `UPDATE_EXPECT=1` in the environment writes it instead.
 #[track_caller]
@@ -187,4 +189,39 @@ pub(crate) fn history(lossy: bool) -> Snapshot {
     ];
     core.feed(&[Stream::new(&cpu0), Stream::new(&cpu1)], at(1_000));
     core.snapshot()
+}
+
+/// A scrape with this snapshot, of a service that runs on two CPUs.
+pub(crate) fn scrape(snapshot: Snapshot) -> Scrape {
+    let dropped = |cpu, kind, count| Dropped { cpu, kind, count };
+    Scrape {
+        generation: 1,
+        snapshot,
+        own: Own {
+            version: "1.2.3".to_owned(),
+            kernel: "6.18.0".to_owned(),
+            clock: "run-queue",
+            wakeups_recorded: true,
+            dropped: vec![
+                dropped(0, "switch", 4),
+                dropped(0, "wakeup", 1),
+                dropped(1, "switch", 0),
+                dropped(1, "wakeup", 0),
+            ],
+            ring_fill: 0.25,
+            probes: vec![ProbeCost {
+                name: "sched_switch".to_owned(),
+                runs: 1_000,
+                run_ns: 65_000,
+                missed: 0,
+            }],
+            cpu_ns: 1_234_567,
+            resident_bytes: 5 << 20,
+            lag_ns: 2_000_000,
+            clock_error_ns: Some(1_500),
+            drains: 7,
+            drain_wakeups: 8,
+            resyncs: 1,
+        },
+    }
 }

@@ -1,0 +1,450 @@
+//! Every metric, once: the series, `docs/metrics.md` and, by a test, each other mention come from here.
+
+use std::fmt::Write as _;
+
+use super::buckets::BOUNDS_NS;
+
+/// What a metric counts or shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Only grows while the service runs.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// How durations are distributed.
+    Histogram,
+    /// Facts in labels; its value is 1.
+    Info,
+}
+
+impl Type {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Info => "info",
+        }
+    }
+
+    /// What is put behind the family's name.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Counter => "_total",
+            Self::Info => "_info",
+            Self::Gauge | Self::Histogram => "",
+        }
+    }
+}
+
+/// A label and what its values mean.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// Its values.
+    pub values: &'static str,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name without prefix, unit and suffix.
+    pub name: &'static str,
+    /// What it counts or shows.
+    pub kind: Type,
+    /// Its unit; also the end of its name.
+    pub unit: Option<&'static str>,
+    /// What it means, in a line.
+    pub help: &'static str,
+    /// Its labels, in the order of the values that a series is given.
+    pub labels: &'static [Label],
+    /// What to know before relying on it; for the documentation.
+    pub note: &'static str,
+}
+
+/// In front of all names.
+pub const PREFIX: &str = "schedscope";
+
+impl Metric {
+    /// The name of its series; those of a histogram have `_bucket`, `_sum` and `_count` behind it.
+    #[must_use]
+    pub fn series(&self) -> String {
+        let mut name = format!("{PREFIX}_{}", self.name);
+        if let Some(unit) = self.unit {
+            let _ = write!(name, "_{unit}");
+        }
+        name + self.kind.suffix()
+    }
+}
+
+const TARGET: Label = Label {
+    name: "target",
+    values: "`host` for all threads of the host, or the name of a configured target",
+};
+
+const PROBE: Label = Label {
+    name: "probe",
+    values: "the hook in the kernel",
+};
+
+macro_rules! catalogue {
+    ($($(#[doc = $doc:literal])* $id:ident = $metric:expr;)+) => {
+        $($(#[doc = $doc])* pub const $id: Metric = $metric;)+
+        /// All metrics, in the order in which they are served.
+        pub const CATALOGUE: &[&Metric] = &[$(&$id),+];
+    };
+}
+
+catalogue! {
+    /// Run-queue delay.
+    RUNQUEUE_DELAY = Metric {
+        name: "runqueue_delay",
+        kind: Type::Histogram,
+        unit: Some("seconds"),
+        help: "How long threads waited for a CPU, from being put on a run queue to running",
+        labels: &[TARGET],
+        note: "A wait is counted when it has ended. A wait whose beginning was not seen is not counted \
+               here, but in `schedscope_censored_waits_total`.",
+    };
+    /// Time off the CPU.
+    OFFCPU = Metric {
+        name: "offcpu",
+        kind: Type::Histogram,
+        unit: Some("seconds"),
+        help: "How long threads were off the CPU, from leaving it to coming back",
+        labels: &[TARGET],
+        note: "The wait for a CPU at the end is part of it.",
+    };
+    /// Time by state.
+    THREAD_TIME = Metric {
+        name: "thread_time",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time that threads spent in each state, waits that have not ended included",
+        labels: &[
+            TARGET,
+            Label {
+                name: "state",
+                values: "`running`; `runnable` (on a run queue); `blocked` (waiting for something else); \
+                         `unknown` (records were lost or contradict one another)",
+            },
+        ],
+        note: "The sum over the states is the time observed, exactly. Without wakeup records a thread that \
+               was woken counts as blocked until it gets a CPU; what then turns out to have been runnable \
+               moves over, and since a counter can't shrink, `blocked` stands still until it has caught \
+               up.",
+    };
+    /// Blocked time by reason.
+    BLOCKED = Metric {
+        name: "blocked",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Blocked time of threads by reason, waits that have not ended included",
+        labels: &[
+            TARGET,
+            Label {
+                name: "reason",
+                values: "by the thread's state: `sleeping` (a signal would end it), `uninterruptible`, \
+                         `idle` (of kernel threads), `stopped`, `traced`, `parked`, `frozen`, `rt-lock`, \
+                         `other`",
+            },
+        ],
+        note: "Sums to `schedscope_thread_time_seconds_total{state=\"blocked\"}`.",
+    };
+    /// Switches.
+    SWITCHES = Metric {
+        name: "switches",
+        kind: Type::Counter,
+        unit: None,
+        help: "Times that threads left a CPU",
+        labels: &[
+            TARGET,
+            Label {
+                name: "kind",
+                values: "`voluntary` (in order to wait), `involuntary` (it still wanted to run)",
+            },
+        ],
+        note: "",
+    };
+    /// Wakeups.
+    WAKEUPS = Metric {
+        name: "wakeups",
+        kind: Type::Counter,
+        unit: None,
+        help: "Waits that ended in the thread getting a CPU",
+        labels: &[TARGET],
+        note: "",
+    };
+    /// Migrations.
+    MIGRATIONS = Metric {
+        name: "migrations",
+        kind: Type::Counter,
+        unit: None,
+        help: "Times that a thread got another CPU than the one it had before",
+        labels: &[TARGET],
+        note: "",
+    };
+    /// Threads.
+    THREADS = Metric {
+        name: "threads",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Threads alive",
+        labels: &[TARGET],
+        note: "",
+    };
+    /// Open waits.
+    OPEN_WAITS = Metric {
+        name: "open_waits",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Waits and stays on a run queue that have not ended",
+        labels: &[TARGET],
+        note: "Their time so far is in `schedscope_thread_time_seconds_total`; the histograms get them \
+               when they end.",
+    };
+    /// Censored waits.
+    CENSORED_WAITS = Metric {
+        name: "censored_waits",
+        kind: Type::Counter,
+        unit: None,
+        help: "Waits that the histograms don't have because their beginning was not seen",
+        labels: &[TARGET],
+        note: "One for most threads that were there when the service started, and those that a loss \
+               cut.",
+    };
+    /// Records read.
+    EVENTS = Metric {
+        name: "events",
+        kind: Type::Counter,
+        unit: None,
+        help: "Records read from the probes",
+        labels: &[Label {
+            name: "kind",
+            values: "`switch`, `wakeup`, `fork`, `gap`, `rename`, `exec`",
+        }],
+        note: "",
+    };
+    /// Records lost.
+    EVENTS_DROPPED = Metric {
+        name: "events_dropped",
+        kind: Type::Counter,
+        unit: None,
+        help: "Records lost because a ring was full",
+        labels: &[
+            Label { name: "cpu", values: "the CPU's number" },
+            Label { name: "kind", values: "as in `schedscope_events_total`" },
+        ],
+        note: "Should not grow. Where it does, `state=\"unknown\"` grows with it, and `ring.records_per_cpu` \
+               is too small.",
+    };
+    /// Records of an unknown kind.
+    EVENTS_UNDECODABLE = Metric {
+        name: "events_undecodable",
+        kind: Type::Counter,
+        unit: None,
+        help: "Records of a kind that this version does not know",
+        labels: &[],
+        note: "Is 0.",
+    };
+    /// Contradictions.
+    CONFLICTS = Metric {
+        name: "conflicts",
+        kind: Type::Counter,
+        unit: None,
+        help: "Contradictions between records, or between a record and the kernel's own figures",
+        labels: &[Label {
+            name: "conflict",
+            values: "its name; each with the rule that settles it is in `docs/architecture.md`",
+        }],
+        note: "No conflict makes a sample of a wait that can't be trusted.",
+    };
+    /// Ring fill.
+    RING_FILL = Metric {
+        name: "ring_fill",
+        kind: Type::Gauge,
+        unit: Some("ratio"),
+        help: "Fullest that a ring was when it was drained, since the last scrape",
+        labels: &[],
+        note: "At 1 records are lost.",
+    };
+    /// Age of the figures.
+    WATERMARK_LAG = Metric {
+        name: "watermark_lag",
+        kind: Type::Gauge,
+        unit: Some("seconds"),
+        help: "How old the figures of this scrape are",
+        labels: &[],
+        note: "",
+    };
+    /// Clock error.
+    CLOCK_ERROR = Metric {
+        name: "clock_error",
+        kind: Type::Gauge,
+        unit: Some("seconds"),
+        help: "How far the clocks of two CPUs may be apart",
+        labels: &[],
+        note: "The error of a single wait that began on one CPU and ended on another. Absent when it was \
+               not measured.",
+    };
+    /// Drains.
+    DRAINS = Metric {
+        name: "drains",
+        kind: Type::Counter,
+        unit: None,
+        help: "Times that the rings were drained",
+        labels: &[],
+        note: "",
+    };
+    /// Wakeups of the daemon.
+    DRAIN_WAKEUPS = Metric {
+        name: "drain_wakeups",
+        kind: Type::Counter,
+        unit: None,
+        help: "Times that the daemon woke up to see to the rings",
+        labels: &[],
+        note: "On an idle host about two a second.",
+    };
+    /// Resynchronizations.
+    RESYNCS = Metric {
+        name: "resyncs",
+        kind: Type::Counter,
+        unit: None,
+        help: "Times that all threads were read again because records had been lost",
+        labels: &[],
+        note: "",
+    };
+    /// Time of the probes.
+    PROBE_RUN = Metric {
+        name: "probe_run",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time that the kernel measured in a probe while it was sampled",
+        labels: &[PROBE],
+        note: "Sampled every `probes.stats_interval`, so it is not all the time that the probe took: divide \
+               its rate by that of `schedscope_probe_runs_total` for the cost of a run, and multiply by \
+               that of `schedscope_events_total`. The measuring itself, some 50 ns a run, is in it.",
+    };
+    /// Runs of the probes.
+    PROBE_RUNS = Metric {
+        name: "probe_runs",
+        kind: Type::Counter,
+        unit: None,
+        help: "Runs of a probe while it was sampled",
+        labels: &[PROBE],
+        note: "",
+    };
+    /// Missed runs of the probes.
+    PROBE_MISSED = Metric {
+        name: "probe_missed",
+        kind: Type::Counter,
+        unit: None,
+        help: "Runs of a probe that the kernel left out because it was running already on that CPU",
+        labels: &[PROBE],
+        note: "Each is a record lost that no ring counts. Should be 0; Linux before 5.12 does not count \
+               them.",
+    };
+    /// CPU time of the daemon.
+    PROCESS_CPU = Metric {
+        name: "process_cpu",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "CPU time of this process; that of the probes is not in it",
+        labels: &[],
+        note: "",
+    };
+    /// Memory of the daemon.
+    PROCESS_MEMORY = Metric {
+        name: "process_resident_memory",
+        kind: Type::Gauge,
+        unit: Some("bytes"),
+        help: "Memory that this process has in RAM, the mapped rings included",
+        labels: &[],
+        note: "",
+    };
+    /// The program.
+    BUILD = Metric {
+        name: "build",
+        kind: Type::Info,
+        unit: None,
+        help: "The program",
+        labels: &[Label { name: "version", values: "its version" }],
+        note: "",
+    };
+    /// The probes.
+    PROBES = Metric {
+        name: "probes",
+        kind: Type::Info,
+        unit: None,
+        help: "How the probes measure on this host",
+        labels: &[
+            Label { name: "kernel", values: "the kernel's release" },
+            Label { name: "clock", values: "`run-queue` or `monotonic`" },
+            Label { name: "wakeups", values: "`true` if wakeups are recorded, else `false`" },
+        ],
+        note: "",
+    };
+}
+
+/// The documentation.
+#[must_use]
+pub fn document() -> String {
+    let mut text = "\
+# Metrics
+
+`schedscope run` serves them at `/metrics`, as OpenMetrics text to a client that asks for it and as
+Prometheus text (0.0.4) to all others. Times are in seconds; counters only grow while the service runs.
+
+## Buckets and their error
+
+Both histograms have these bounds, in seconds:
+
+"
+    .to_owned();
+    let bounds: Vec<String> = BOUNDS_NS
+        .iter()
+        .map(|&ns| format!("{}", ns as f64 / 1e9))
+        .collect();
+    text += &crate::sink::text::wrap(&format!("`{}`, `+Inf`.", bounds.join("`, `")), 110, 0);
+    text += "
+Durations are kept in finer buckets, each at most 1/128 wide, whose edges are not these round bounds. A
+duration counts towards a bound only if its whole finer bucket lies within it. So a bound never counts a
+duration that is longer, and misses only such that are less than 0.8% shorter. `_sum` and `_count` are exact.
+
+## All metrics
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+";
+    for metric in CATALOGUE {
+        let labels: Vec<String> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{}`", label.name))
+            .collect();
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} |",
+            metric.series(),
+            metric.kind.name(),
+            labels.join(", "),
+            metric.help
+        );
+    }
+    for metric in CATALOGUE {
+        let _ = write!(text, "\n### `{}`\n\n", metric.series());
+        let note = if metric.note.is_empty() { "" } else { ". " };
+        let sentence = format!("{}{note}{}", metric.help, metric.note);
+        let end = if metric.note.is_empty() { "." } else { "" };
+        text += &crate::sink::text::wrap(&(sentence + end), 110, 0);
+        if !metric.labels.is_empty() {
+            text.push('\n');
+        }
+        for label in metric.labels {
+            let line = format!("* `{}`: {}.", label.name, label.values);
+            text += &crate::sink::text::wrap(&line, 110, 2);
+        }
+    }
+    text
+}

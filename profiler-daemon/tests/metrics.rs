@@ -1,0 +1,290 @@
+//! What `/metrics` says of a known history, and that it never takes back what it said.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use profiler_ebpf::{Switch, switch_flags};
+use proptest::prelude::*;
+use schedscope::core::decode::Event;
+use schedscope::core::{Core, Selector, Stream, TargetSpec};
+use schedscope::sink::metrics::Exporter;
+use schedscope::sink::metrics::catalogue::{self, CATALOGUE, Type};
+use support::{DEAD, MS, S, START_NS, expect_file, fork, gap, history, scrape, switch, wakeup};
+
+/// Value by series, as `name{labels}`.
+fn parse(text: &str) -> BTreeMap<String, f64> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').expect("a series and its value");
+            let value = value.parse().expect("a number");
+            (series.to_owned(), value)
+        })
+        .collect()
+}
+
+/// The names of a series' labels.
+fn label_names(series: &str) -> BTreeSet<String> {
+    let Some((_, labels)) = series.split_once('{') else {
+        return BTreeSet::new();
+    };
+    labels
+        .trim_end_matches('}')
+        .split("\",")
+        .filter_map(|label| label.split_once('='))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+#[test]
+fn a_scrape_is_as_documented() {
+    let scrape = scrape(history(true));
+    let openmetrics = Exporter::new().openmetrics(&scrape).expect("encodes");
+    expect_file("tests/golden/metrics.openmetrics.txt", &openmetrics);
+    let plain = Exporter::new().prometheus(&scrape).expect("encodes");
+    expect_file("tests/golden/metrics.prometheus.txt", &plain);
+    assert_eq!(parse(&openmetrics), parse(&plain));
+}
+
+#[test]
+fn the_documentation_is_up_to_date() {
+    expect_file("../docs/metrics.md", &catalogue::document());
+}
+
+#[test]
+fn the_catalogue_has_all_series_and_no_other() {
+    let text = Exporter::new()
+        .openmetrics(&scrape(history(true)))
+        .expect("encodes");
+    let mut seen: HashMap<&str, BTreeSet<String>> = HashMap::new();
+    let series = parse(&text);
+    for series in series.keys() {
+        let name = series.split('{').next().expect("a name");
+        seen.entry(name).or_default().extend(label_names(series));
+    }
+    for metric in CATALOGUE {
+        let name = metric.series();
+        let mut labels: BTreeSet<String> = metric
+            .labels
+            .iter()
+            .map(|label| label.name.to_owned())
+            .collect();
+        if metric.kind == Type::Histogram {
+            for suffix in ["_sum", "_count"] {
+                let found = seen.remove(format!("{name}{suffix}").as_str());
+                assert_eq!(found.as_ref(), Some(&labels), "{name}{suffix}");
+            }
+            labels.insert("le".to_owned());
+            let found = seen.remove(format!("{name}_bucket").as_str());
+            assert_eq!(found, Some(labels), "{name}_bucket");
+        } else {
+            assert_eq!(seen.remove(name.as_str()), Some(labels), "{name}");
+        }
+    }
+    assert!(seen.is_empty(), "not in the catalogue: {seen:?}");
+}
+
+#[test]
+fn buckets_add_up() {
+    let text = Exporter::new()
+        .openmetrics(&scrape(history(false)))
+        .expect("encodes");
+    let series = parse(&text);
+    let of = |name: &str| series[name].to_string();
+    // 2 ms to 10 ms of queueing, one a millisecond, and 50 ms once, 1 ms twice.
+    let le = |bound: &str| {
+        of(&format!(
+            "schedscope_runqueue_delay_seconds_bucket{{le=\"{bound}\",target=\"host\"}}"
+        ))
+    };
+    assert_eq!(le("0.0005"), "0");
+    assert_eq!(le("0.0025"), "3", "1, 1 and 2 ms");
+    assert_eq!(le("0.025"), "11");
+    assert_eq!(le("0.1"), "12");
+    assert_eq!(le("+Inf"), "12");
+    let name = "schedscope_runqueue_delay_seconds";
+    assert_eq!(of(&format!("{name}_count{{target=\"host\"}}")), "12");
+    assert_eq!(of(&format!("{name}_sum{{target=\"host\"}}")), "0.106");
+    assert_eq!(of(&format!("{name}_count{{target=\"web\"}}")), "11");
+}
+
+#[test]
+fn hostile_names_are_escaped() {
+    let mut snapshot = history(false);
+    snapshot.targets[0].name = "a\"b\\c\nd} 5".to_owned();
+    let text = Exporter::new()
+        .openmetrics(&scrape(snapshot))
+        .expect("encodes");
+    assert!(
+        text.contains("schedscope_threads{target=\"a\\\"b\\\\c\\nd} 5\"} 3\n"),
+        "{text}"
+    );
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("d}")).count(),
+        0
+    );
+}
+
+/// Counters of a scrape, each by its series.
+fn counters(text: &str) -> BTreeMap<String, f64> {
+    let mut all = parse(text);
+    let gauges: Vec<String> = CATALOGUE
+        .iter()
+        .filter(|metric| metric.kind == Type::Gauge)
+        .map(|metric| metric.series())
+        .collect();
+    all.retain(|series, _| {
+        let name = series.split('{').next().unwrap_or(series);
+        !gauges.iter().any(|gauge| gauge == name)
+    });
+    all
+}
+
+/// Nanoseconds of all states of a target.
+fn whole_ns(series: &BTreeMap<String, f64>, target: &str) -> f64 {
+    let prefix = format!("schedscope_thread_time_seconds_total{{target=\"{target}\"");
+    let parts = series.iter().filter(|(name, _)| name.starts_with(&prefix));
+    parts.map(|(_, seconds)| seconds * 1e9).sum()
+}
+
+fn target() -> Vec<TargetSpec> {
+    vec![TargetSpec {
+        name: "web".to_owned(),
+        selector: Selector::Pid(100),
+        per_thread: false,
+    }]
+}
+
+/// A thread comes in with the kernel's own run-queue delay, as there are no wakeup records.
+fn stamped(ts_ns: u64, next_tid: u32, next_delay_ns: u64) -> profiler_ebpf::RawRecord {
+    Event::Switch(Switch {
+        ts_ns,
+        next_tid,
+        next_delay_ns,
+        flags: switch_flags::NEXT_STAMPED,
+        ..Switch::default()
+    })
+    .encode()
+}
+
+#[test]
+fn blocked_time_that_was_queueing_is_not_taken_back() {
+    let mut core = Core::new(target());
+    core.found(&[support::asleep(100, b"web")], START_NS - MS);
+    core.feed(&[], START_NS);
+    core.begin_window();
+    let at = |ms: u64| START_NS + ms * MS;
+    let mut exporter = Exporter::new();
+    let mut now = |core: &Core| {
+        let scrape = scrape(core.snapshot());
+        parse(&exporter.openmetrics(&scrape).expect("encodes"))
+    };
+    let state = |series: &BTreeMap<String, f64>, state: &str| {
+        series[&format!("schedscope_thread_time_seconds_total{{target=\"web\",state=\"{state}\"}}")]
+    };
+    core.feed(
+        &[Stream::new(&[
+            stamped(at(10), 100, 0),
+            switch(at(20), 100, S, 0),
+        ])],
+        at(100),
+    );
+    let before = now(&core);
+    assert!(
+        (state(&before, "blocked") - 0.090).abs() < 1e-9,
+        "found asleep, and the open wait"
+    );
+    // It was woken at once and queued for 79 ms.
+    core.feed(&[Stream::new(&[stamped(at(101), 100, 79 * MS)])], at(101));
+    let after = now(&core);
+    assert!(
+        (state(&after, "blocked") - 0.090).abs() < 1e-9,
+        "stands still"
+    );
+    assert!(
+        (whole_ns(&after, "web") - 101e6).abs() < 1.0,
+        "the sum is exact"
+    );
+    let reasons: f64 = after
+        .iter()
+        .filter(|(name, _)| name.starts_with("schedscope_blocked_seconds_total{target=\"web\""))
+        .map(|(_, seconds)| seconds)
+        .sum();
+    assert!((reasons - state(&after, "blocked")).abs() < 1e-9);
+    // The runnable time is told as soon as the whole has grown enough.
+    core.feed(&[Stream::new(&[switch(at(110), 100, S, 0)])], at(300));
+    let late = now(&core);
+    assert!((state(&late, "runnable") - 0.079).abs() < 1e-9);
+    assert!((state(&late, "blocked") - 0.202).abs() < 1e-9);
+    assert!((state(&late, "running") - 0.019).abs() < 1e-9);
+}
+
+#[test]
+fn a_new_generation_begins_anew() {
+    let mut exporter = Exporter::new();
+    let series = "schedscope_thread_time_seconds_total{target=\"web\",state=\"running\"}";
+    let mut scrape = scrape(history(false));
+    let first = parse(&exporter.openmetrics(&scrape).expect("encodes"))[series];
+    assert!(first > 1.0);
+    scrape.snapshot.targets[0].total = schedscope::core::Figures::default();
+    let held = parse(&exporter.openmetrics(&scrape).expect("encodes"))[series];
+    assert_eq!(
+        held.to_bits(),
+        first.to_bits(),
+        "a counter does not go back"
+    );
+    scrape.generation += 1;
+    let anew = parse(&exporter.openmetrics(&scrape).expect("encodes"))[series];
+    assert_eq!(anew.to_bits(), 0f64.to_bits());
+}
+
+proptest! {
+    // A scrape costs a millisecond without optimization.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_counter_goes_back(
+        steps in prop::collection::vec((0u8..6, 0u32..4, 0u32..4, 0u64..3_000_000), 1..60),
+    ) {
+        let mut core = Core::new(target());
+        core.found(&[support::asleep(100, b"a"), support::on_cpu(101, b"b", 0)], START_NS - MS);
+        core.feed(&[], START_NS);
+        core.begin_window();
+        let mut exporter = Exporter::new();
+        let mut now_ns = START_NS;
+        let mut delay_ns = [0; 8];
+        let mut before = BTreeMap::new();
+        for (what, a, b, step_ns) in steps {
+            now_ns += step_ns;
+            let (one, other) = (a + 99, b + 99);
+            delay_ns[b as usize] += step_ns / 2;
+            let record = match what {
+                0 => switch(now_ns, one, [0, S, S, DEAD][b as usize % 4], other),
+                1 => wakeup(now_ns, one),
+                2 => fork(now_ns, one, other),
+                3 => gap(now_ns.saturating_sub(step_ns / 2), now_ns, 3),
+                _ => stamped(now_ns, other, delay_ns[b as usize]),
+            };
+            let records = [record];
+            let cpu = (a as usize + b as usize) % 2;
+            let mut streams = [Stream::default(), Stream::default()];
+            streams[cpu] = Stream::new(&records);
+            now_ns += step_ns / 3;
+            core.feed(&streams, now_ns);
+            let snapshot = core.snapshot();
+            let truth = [snapshot.host.observed_ns(), snapshot.targets[0].total.observed_ns()];
+            let text = exporter.openmetrics(&scrape(snapshot)).expect("encodes");
+            let after = counters(&text);
+            for (series, value) in &before {
+                let now = after.get(series);
+                prop_assert!(now >= Some(value), "{} went from {} to {:?}", series, value, now);
+            }
+            for (name, truth) in ["host", "web"].iter().zip(truth) {
+                let whole = whole_ns(&after, name);
+                prop_assert!((whole - truth as f64).abs() < 1.0, "{}: {} of {}", name, whole, truth);
+            }
+            before = after;
+        }
+    }
+}
