@@ -133,7 +133,8 @@ pub struct Switch {
     pub ts_ns: u64,
     /// With [`switch_flags::NEXT_STAMPED`]: all the run-queue delay that the kernel has counted for
     /// the incoming thread since it was born, the wait that ends here included
-    /// (`sched_info.run_delay + rq->clock - sched_info.last_queued`). Else 0.
+    /// (`sched_info.run_delay + rq->clock - sched_info.last_queued`, and just `run_delay` with
+    /// [`switch_flags::NEXT_UNQUEUED`]). Else 0.
     pub next_delay_ns: u64,
     /// Thread that leaves the CPU.
     pub prev_tid: u32,
@@ -168,6 +169,11 @@ pub mod switch_flags {
     pub const PREV_IOWAIT: u8 = 1 << 2;
     /// [`super::Switch::next_runs`] holds a figure.
     pub const NEXT_COUNTED: u8 = 1 << 3;
+    /// The kernel has no enqueue stamp for the incoming thread, as it has none for one that was
+    /// preempted on its way to sleep (`sched_info_depart`, kernel/sched/stats.h, stamps only threads
+    /// whose state is running): this wait is not in [`super::Switch::next_delay_ns`], and since Linux
+    /// 5.14 this run is not counted in the next [`super::Switch::next_runs`].
+    pub const NEXT_UNQUEUED: u8 = 1 << 4;
 }
 
 /// A thread was put on a run queue after a wait (`sched_wakeup`).

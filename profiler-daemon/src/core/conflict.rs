@@ -2,7 +2,8 @@
 //!
 //! The rules have one thing in common. Time in which the thread's state was seen stays what it was;
 //! time after the first moment that can't be trusted becomes `unknown`; and no sample is made from
-//! an interval that was interrupted.
+//! an interval that was interrupted. "Since the loss" below means: since the first loss that may
+//! concern the thread, and if none is known, since its last change of state.
 
 /// A contradiction between records, or between a record and the kernel's own figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,29 +11,36 @@
 pub enum Conflict {
     /// A record names a thread that nobody announced. It is observed from that record on.
     UnseenThread,
-    /// A CPU switched away from another thread than the one it was known to run. The one it was
-    /// known to run left unseen: its time since the loss is unknown, and so is what it does now.
+    /// A thread was known to run, and the CPU switched away from another one, or it got a CPU anew.
+    /// Its time since the loss is unknown.
     MissedSwitchOut,
-    /// A thread left a CPU that it was not known to be on. Its time since the loss is unknown.
+    /// A thread left a CPU and was known to wait. Its time since the loss is unknown.
     MissedSwitchIn,
     /// The kernel's own count says that a thread ran in between. Its time since the loss is unknown.
     MissedRun,
     /// A waiting thread came in and nothing says when it was woken. The whole wait is unknown.
     MissedWakeup,
-    /// A thread left one CPU while it was known to run on another. Its time since then is unknown.
+    /// A thread left one CPU while it was known to run on another. Its time since the loss is unknown.
     RanElsewhere,
-    /// A thread was born under the id of one that was not known to be gone. The old one is closed.
+    /// A thread was born under the id of one that was not known to be gone. The old one is closed, its
+    /// time since the loss unknown.
     TidReused,
-    /// A record is older than what is known of its thread. It counts as of then; no sample is made.
+    /// A record is older than what is known of its thread, or than what has been shown already. It
+    /// counts as of then, what its thread did since the record's time is unknown, and nothing that
+    /// it begins or ends gives a sample.
     Inverted,
-    /// The kernel's run-queue delay and the records' differ by more than clocks explain. The records
-    /// count, the difference is only reported.
+    /// The kernel's run-queue delay and the records' differ by more than clocks explain. If the
+    /// records say when the thread lost the CPU still wanting it, they count and the difference is
+    /// only reported. If it waited, the time between the two wakeups is unknown and gives no sample.
     DelayDisagrees,
+    /// A thread in doubt is not among those that the task iterator found: its end was lost. It is
+    /// closed, its time since the loss unknown.
+    MissedExit,
 }
 
 impl Conflict {
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -45,6 +53,7 @@ impl Conflict {
         Self::TidReused,
         Self::Inverted,
         Self::DelayDisagrees,
+        Self::MissedExit,
     ];
 
     /// The name in metrics and reports.
@@ -60,6 +69,7 @@ impl Conflict {
             Self::TidReused => "tid-reused",
             Self::Inverted => "inverted",
             Self::DelayDisagrees => "delay-disagrees",
+            Self::MissedExit => "missed-exit",
         }
     }
 }
@@ -85,5 +95,13 @@ impl Conflicts {
         Conflict::ALL
             .iter()
             .map(|&conflict| (conflict, self.of(conflict)))
+    }
+
+    /// What was added since `earlier`, an older copy of these.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self(std::array::from_fn(|place| {
+            self.0[place].saturating_sub(earlier.0[place])
+        }))
     }
 }

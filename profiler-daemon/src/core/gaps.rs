@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 
 /// Records of one CPU were lost in this time, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Loss {
+struct Loss {
     /// The CPU's stream; `None` when losses of several CPUs were folded into one.
-    pub(super) cpu: Option<usize>,
+    cpu: Option<usize>,
     /// First lost record.
-    pub(super) from_ns: u64,
+    from_ns: u64,
     /// Last lost record.
-    pub(super) until_ns: u64,
+    until_ns: u64,
+    /// Latest end of this loss and all before it.
+    none_after_ns: u64,
 }
 
 /// Losses that may still matter. Bounded: the oldest are folded into one that covers all of them,
@@ -18,7 +20,6 @@ pub(super) struct Loss {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gaps {
     losses: VecDeque<Loss>,
-    latest_until_ns: u64,
 }
 
 impl Gaps {
@@ -28,49 +29,64 @@ impl Gaps {
     /// Notes a loss.
     pub(super) fn add(&mut self, cpu: usize, from_ns: u64, until_ns: u64) {
         let until_ns = until_ns.max(from_ns);
-        self.latest_until_ns = self.latest_until_ns.max(until_ns);
         // A loss may be told of more than once while it goes on.
-        let same = |loss: &&mut Loss| loss.cpu == Some(cpu) && loss.from_ns == from_ns;
-        if let Some(loss) = self.losses.iter_mut().rev().find(same) {
-            loss.until_ns = loss.until_ns.max(until_ns);
+        let same = self.losses.iter().rposition(|loss| loss.cpu == Some(cpu));
+        if let Some(place) = same
+            && self
+                .losses
+                .get(place)
+                .is_some_and(|loss| loss.from_ns == from_ns)
+        {
+            for (number, loss) in self.losses.range_mut(place..).enumerate() {
+                if number == 0 {
+                    loss.until_ns = loss.until_ns.max(until_ns);
+                }
+                loss.none_after_ns = loss.none_after_ns.max(until_ns);
+            }
             return;
         }
         self.losses.push_back(Loss {
             cpu: Some(cpu),
             from_ns,
             until_ns,
+            none_after_ns: until_ns.max(self.latest_ns()),
         });
         if self.losses.len() > Self::BOUND
             && let (Some(oldest), Some(next)) = (self.losses.pop_front(), self.losses.front_mut())
         {
-            *next = Loss {
-                cpu: None,
-                from_ns: oldest.from_ns.min(next.from_ns),
-                until_ns: oldest.until_ns.max(next.until_ns),
-            };
+            next.cpu = None;
+            next.from_ns = next.from_ns.min(oldest.from_ns);
+            next.until_ns = next.until_ns.max(oldest.until_ns);
         }
     }
 
-    /// From when on a span that has been open since `since_ns` is in doubt, if it is.
+    /// From when on a thread is in doubt, of which everything is known up to `proven_ns`.
     ///
-    /// A thread that runs is put in doubt only by losses of its own CPU, since its leaving would be
+    /// One that runs is put in doubt only by losses of its own CPU, since its leaving would be
     /// recorded there; one that does not run, by those of any.
     #[inline]
     #[must_use]
-    pub(super) fn doubt(&self, since_ns: u64, running_on: Option<usize>) -> Option<u64> {
-        if self.latest_until_ns < since_ns || self.losses.is_empty() {
+    pub(super) fn doubt(&self, proven_ns: u64, running_on: Option<usize>) -> Option<u64> {
+        if self.losses.is_empty() || self.latest_ns() < proven_ns {
             return None;
         }
-        self.first_after(since_ns, running_on)
+        self.first_after(proven_ns, running_on)
+    }
+
+    fn latest_ns(&self) -> u64 {
+        self.losses.back().map_or(0, |loss| loss.none_after_ns)
     }
 
     #[cold]
-    fn first_after(&self, since_ns: u64, running_on: Option<usize>) -> Option<u64> {
+    fn first_after(&self, proven_ns: u64, running_on: Option<usize>) -> Option<u64> {
+        // Spans are short and losses many when it matters: begin with the newest.
         self.losses
             .iter()
-            .filter(|loss| loss.until_ns >= since_ns)
+            .rev()
+            .take_while(|loss| loss.none_after_ns >= proven_ns)
+            .filter(|loss| loss.until_ns >= proven_ns)
             .filter(|loss| running_on.is_none() || loss.cpu.is_none() || loss.cpu == running_on)
-            .map(|loss| loss.from_ns.max(since_ns))
+            .map(|loss| loss.from_ns.max(proven_ns))
             .min()
     }
 }
@@ -78,6 +94,7 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::Gaps;
+    use proptest::prelude::*;
 
     #[test]
     fn a_running_thread_is_in_doubt_only_by_its_own_cpu() {
@@ -90,23 +107,45 @@ mod tests {
         assert_eq!(gaps.doubt(201, None), None);
     }
 
-    #[test]
-    fn folding_forgets_no_doubt() {
-        let mut gaps = Gaps::default();
-        for number in 0..1000u64 {
-            gaps.add(
-                usize::try_from(number % 4).unwrap_or(0),
-                number * 10,
-                number * 10 + 5,
-            );
+    proptest! {
+        #[test]
+        fn doubt_begins_with_the_first_loss_that_is_not_over(
+            // Few starts, so that some losses are told of twice.
+            losses in prop::collection::vec((0usize..3, 0u64..30, 0u64..100), 0..40),
+            proven_ns in 0u64..140,
+            running_on in prop::option::of(0usize..3),
+        ) {
+            let mut gaps = Gaps::default();
+            for &(cpu, from_ns, length_ns) in &losses {
+                gaps.add(cpu, from_ns, from_ns + length_ns);
+            }
+            let expected = losses
+                .iter()
+                .filter(|&&(cpu, from_ns, length_ns)| {
+                    from_ns + length_ns >= proven_ns && running_on.is_none_or(|on| on == cpu)
+                })
+                .map(|&(_, from_ns, _)| from_ns.max(proven_ns))
+                .min();
+            prop_assert_eq!(gaps.doubt(proven_ns, running_on), expected);
         }
-        assert!(gaps.losses.len() <= Gaps::BOUND);
-        assert_eq!(gaps.doubt(0, None), Some(0));
-        assert_eq!(
-            gaps.doubt(0, Some(3)),
-            Some(0),
-            "folded losses count for every CPU"
-        );
-        assert_eq!(gaps.doubt(9_991, Some(3)), Some(9_991));
+
+        #[test]
+        fn folding_forgets_no_doubt(
+            losses in prop::collection::vec((0usize..3, 0u64..1000, 0u64..100), 250..600),
+            proven_ns in 0u64..1100,
+            running_on in prop::option::of(0usize..3),
+        ) {
+            let mut gaps = Gaps::default();
+            for &(cpu, from_ns, length_ns) in &losses {
+                gaps.add(cpu, from_ns, from_ns + length_ns);
+            }
+            prop_assert!(gaps.losses.len() <= Gaps::BOUND);
+            for &(cpu, from_ns, length_ns) in &losses {
+                if from_ns + length_ns >= proven_ns && running_on.is_none_or(|on| on == cpu) {
+                    let doubt_ns = gaps.doubt(proven_ns, running_on);
+                    prop_assert!(doubt_ns.is_some_and(|doubt_ns| doubt_ns <= from_ns.max(proven_ns)));
+                }
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ pub const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 pub struct LatencyHistogram {
     buckets: Option<Box<Histogram>>,
     count: u64,
-    sum_ns: u64,
+    sum_ns: u128,
     max_ns: u64,
 }
 
@@ -37,7 +37,7 @@ impl LatencyHistogram {
         // In range by the clamp, so this cannot fail.
         if buckets.increment(duration_ns.min(MAX_VALUE)).is_ok() {
             self.count += 1;
-            self.sum_ns = self.sum_ns.saturating_add(duration_ns);
+            self.sum_ns += u128::from(duration_ns);
             self.max_ns = self.max_ns.max(duration_ns);
         }
     }
@@ -59,7 +59,7 @@ impl LatencyHistogram {
 
     /// Their exact sum, in nanoseconds.
     #[must_use]
-    pub fn sum_ns(&self) -> u64 {
+    pub fn sum_ns(&self) -> u128 {
         self.sum_ns
     }
 
@@ -174,7 +174,7 @@ mod tests {
                 prop_assert!(got as f64 <= allowed, "P{quantile}: {got} above {truth} by too much");
             }
             prop_assert_eq!(histogram.max_ns(), *sorted.last().unwrap_or(&0));
-            prop_assert_eq!(histogram.sum_ns(), values.iter().sum::<u64>());
+            prop_assert_eq!(histogram.sum_ns(), u128::from(values.iter().sum::<u64>()));
         }
 
         #[test]

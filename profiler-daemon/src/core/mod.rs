@@ -6,8 +6,10 @@
 //! * [`decode`]: the bytes of a slot to an [`decode::Event`].
 //! * [`merge`]: the streams of many CPUs to one, by time, up to a watermark.
 //! * [`state`]: what the kernel's state word says.
-//! * `reconstruct`: events to spans, thread by thread. `conflict` names what can be wrong with them
-//!   and what is done then; `gaps` knows what a loss puts in doubt; `threads` holds who is alive.
+//! * `reconstruct`: records to states, thread by thread; `threads` holds who is alive, and `found` is
+//!   what the task iterator says of them.
+//! * `spans`: states to booked time and samples. [`conflict`] names what can be wrong with records and
+//!   what is done then; `gaps` knows what a loss puts in doubt.
 //! * [`classify`]: what is known of a wait to a [`reason`].
 //! * [`figures`] and [`histogram`]: what is counted.
 //! * [`snapshot`]: all figures at one moment.
@@ -16,16 +18,20 @@ pub mod classify;
 pub mod conflict;
 pub mod decode;
 pub mod figures;
+mod found;
 mod gaps;
 pub mod histogram;
 pub mod merge;
 pub mod reason;
 mod reconstruct;
 pub mod snapshot;
+mod spans;
 pub mod state;
 mod target;
 mod thread;
 mod threads;
+
+use std::ops::RangeInclusive;
 
 use profiler_ebpf::ThreadRecord;
 
@@ -59,11 +65,15 @@ impl Core {
         }
     }
 
-    /// Takes in threads that the task iterator found; the iteration began at `read_ns`.
-    pub fn found(&mut self, threads: &[ThreadRecord], read_ns: u64) {
-        for record in threads {
-            self.machine.found(record, read_ns);
-        }
+    /// Takes in the threads that one whole pass of the task iterator found; `read_ns` is when the pass
+    /// began and when it was over, by the records' clock: the start rather too early, the end rather
+    /// too late.
+    ///
+    /// Nothing after the start may have been taken in yet. What was found counts when the watermark
+    /// reaches the end: then threads without records are known by it, names and parents are filled in,
+    /// and after a loss the threads are cleared of doubt that are proven not to have run.
+    pub fn found(&mut self, threads: &[ThreadRecord], read_ns: RangeInclusive<u64>) {
+        self.machine.found(threads, read_ns);
     }
 
     /// Takes in all records up to `watermark_ns` and returns how many of each stream were used.
@@ -71,12 +81,16 @@ impl Core {
     /// The number of a stream is that of its CPU; a stream that belongs to no CPU comes last.
     /// A watermark before the last one changes nothing.
     pub fn feed(&mut self, streams: &[Stream<'_>], watermark_ns: u64) -> &[usize] {
-        self.watermark_ns = self.watermark_ns.max(watermark_ns);
         let machine = &mut self.machine;
-        self.merger
+        machine.shown(self.watermark_ns);
+        self.watermark_ns = self.watermark_ns.max(watermark_ns);
+        let used = self
+            .merger
             .merge(streams, self.watermark_ns, |stream, raw| {
                 machine.record(stream, raw);
-            })
+            });
+        machine.settle_passes(self.watermark_ns);
+        used
     }
 
     /// A CPU has been losing records between these times, and its ring has no room yet to say so.
@@ -85,6 +99,8 @@ impl Core {
     }
 
     /// Begins the window at the watermark: what was counted so far is forgotten.
+    ///
+    /// Every pass of the task iterator must have ended before it.
     pub fn begin_window(&mut self) {
         self.machine.begin_window(self.watermark_ns);
     }

@@ -1,42 +1,42 @@
-//! Events to spans: what every thread and every CPU is doing, and what it did until now.
+//! Records to states: what every thread and every CPU is doing.
 //!
-//! One rule for each kind of event. Each closes the open span of the threads that it touches, books
-//! the time, and opens the next span. All time between two events of a thread goes through
-//! [`Spans::settle`], so no nanosecond is booked twice or left out.
+//! One rule for each kind of record. Each closes the open span of the threads that it touches, has
+//! [`Spans`] book it, and opens the next. What is done when records contradict one another is in
+//! [`Conflict`].
 
-use profiler_ebpf::{Exec, Fork, Gap, RawRecord, Rename, Switch, ThreadRecord, Wakeup};
+use profiler_ebpf::{Exec, Fork, Gap, RawRecord, Rename, Switch, Wakeup};
 use profiler_ebpf::{switch_flags, thread_flags};
 
 use super::conflict::{Conflict, Conflicts};
 use super::decode::Event;
-use super::gaps::Gaps;
+use super::figures::Figures;
+use super::found::Passes;
 use super::snapshot::{Counts, ThreadSnapshot};
+use super::spans::{Arrival, Spans, Stay};
 use super::state::{StateWord, WaitState};
-use super::target::{Ledger, Selector, Target, TargetSpec};
-use super::thread::{Comm, NEVER, NO_CPU, Origin, Share, State, Thread};
+use super::target::{Selector, Target, TargetSpec};
+use super::thread::{Comm, NEVER, NO_CPU, Origin, State, Thread};
 use super::threads::{Slot, Threads};
 
-/// The kernel's delay and ours may differ by this much, or by one part in a hundred: the time in
-/// which a queued thread is on its way from one run queue to another is in ours only.
-const DELAY_TOLERANCE_NS: u64 = 20_000;
+/// What a CPU is doing, as far as known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Cpu {
+    #[default]
+    Unknown,
+    Idle,
+    /// It runs the thread in this slot, unless that has gone since.
+    Runs(Slot),
+}
 
 /// The machine as the records show it.
 #[derive(Debug, Default)]
 pub struct Reconstruction {
     pub(super) threads: Threads,
-    /// Thread on each CPU, as far as known; 0 is the idle task.
-    cpus: Vec<Option<u32>>,
+    pub(super) cpus: Vec<Cpu>,
     pub(super) spans: Spans,
     pub(super) counts: Counts,
+    pub(super) passes: Passes,
     pub(super) window_start_ns: Option<u64>,
-}
-
-/// What books time: apart from the threads, so that both can be borrowed at once.
-#[derive(Debug, Default)]
-pub(super) struct Spans {
-    pub(super) ledger: Ledger,
-    pub(super) gaps: Gaps,
-    pub(super) conflicts: Conflicts,
 }
 
 impl Reconstruction {
@@ -48,62 +48,9 @@ impl Reconstruction {
         this
     }
 
-    /// Takes in a thread that the task iterator found; the iteration began at `read_ns`.
-    ///
-    /// Before the window this sets a provisional state, which any record overrules. Later it names
-    /// threads whose birth was lost, and clears threads of doubt that can't have run since.
-    pub fn found(&mut self, record: &ThreadRecord, read_ns: u64) {
-        let known = self.threads.find(record.tid).filter(|&slot| {
-            self.threads
-                .get(slot)
-                .is_some_and(|thread| thread.start_ns == record.start_ns || thread.start_ns == 0)
-        });
-        match known {
-            Some(slot) => self.confirm(slot, record, read_ns),
-            None => self.discover(record, read_ns),
-        }
-    }
-
-    fn discover(&mut self, record: &ThreadRecord, read_ns: u64) {
-        self.evict(record.tid, read_ns);
-        let mut thread = Thread::unseen(record.tid, read_ns);
-        name(&mut thread, record);
-        thread.provisional = self.window_start_ns.is_none();
-        thread.cpu = record.cpu;
-        thread.runs = Some(record.runs);
-        thread.delay_ns = record.run_delay_ns;
-        thread.state = if record.flags & thread_flags::ON_CPU != 0 {
-            State::Running
-        } else {
-            match StateWord::read(record.state, false) {
-                StateWord::Runnable => State::Queued(Origin::Found),
-                StateWord::Waiting(wait) => State::Waiting(wait),
-                StateWord::Dead => return,
-            }
-        };
-        self.spans.ledger.enroll(&mut thread);
-        self.threads.insert(thread);
-    }
-
-    fn confirm(&mut self, slot: Slot, record: &ThreadRecord, read_ns: u64) {
-        let Some(thread) = self.threads.get_mut(slot) else {
-            return;
-        };
-        if thread.tgid == 0 {
-            name(thread, record);
-            self.spans.ledger.enroll(thread);
-        }
-        let off_cpu = record.flags & thread_flags::ON_CPU == 0 && thread.state != State::Running;
-        if off_cpu && thread.runs == Some(record.runs) && read_ns > thread.since_ns {
-            if let (State::Unknown, StateWord::Waiting(wait)) =
-                (thread.state, StateWord::read(record.state, false))
-            {
-                self.spans
-                    .settle(thread, read_ns, Share::Unknown, WaitState::Other);
-                thread.state = State::Waiting(wait);
-            }
-            thread.proven_ns = read_ns;
-        }
+    /// Says that everything up to here may have been shown: a record from before comes too late.
+    pub fn shown(&mut self, until_ns: u64) {
+        self.spans.shown_ns = self.spans.shown_ns.max(until_ns);
     }
 
     /// Begins the window: what was booked so far is forgotten, what is open counts from here on.
@@ -111,27 +58,26 @@ impl Reconstruction {
         self.window_start_ns = Some(start_ns);
         self.counts = Counts::default();
         self.spans.conflicts = Conflicts::default();
-        self.spans.ledger.host = super::figures::Figures::default();
+        self.spans.ledger.host = Figures::default();
         for target in &mut self.spans.ledger.targets {
             target.clear();
         }
-        for slot in self.threads.slots() {
-            let Some(thread) = self.threads.get_mut(slot) else {
-                continue;
+        for thread in self.threads.iter_mut() {
+            let is_queued = match thread.state {
+                State::Queued(_) => true,
+                State::Waiting(_) => thread.woken_ns != NEVER,
+                State::Running | State::Unknown => false,
             };
-            if self.spans.doubt(thread).is_some() {
-                thread.state = State::Unknown;
-            }
-            if let (State::Waiting(_), true) = (thread.state, thread.woken_ns != NEVER) {
+            if is_queued {
                 thread.state = State::Queued(Origin::Found);
             }
-            thread.provisional = false;
-            thread.observed_from_ns = start_ns;
             thread.since_ns = start_ns;
+            thread.met_ns = start_ns;
+            thread.observed_from_ns = start_ns;
             thread.left_ns = NEVER;
             thread.woken_ns = NEVER;
             if let Some(figures) = &mut thread.figures {
-                **figures = super::figures::Figures::default();
+                **figures = Figures::default();
             }
         }
     }
@@ -157,120 +103,191 @@ impl Reconstruction {
 
     fn switch(&mut self, cpu: usize, record: &Switch) {
         if self.cpus.len() <= cpu {
-            self.cpus.resize(cpu + 1, None);
+            self.cpus.resize(cpu + 1, Cpu::Unknown);
         }
-        match self.cpus[cpu].replace(record.next_tid) {
-            Some(was) if was != record.prev_tid && was != 0 => {
-                self.missed_switch_out(cpu, was, record);
+        let prev = match self.cpus[cpu] {
+            Cpu::Runs(slot) if self.is_at(slot, record.prev_tid) => Some(slot),
+            was => {
+                self.other_than_known(was, cpu, record);
+                self.find_or_meet(record.prev_tid, record.ts_ns)
             }
-            _ => {}
+        };
+        if let Some(prev) = prev {
+            self.leave(prev, cpu, record);
         }
-        if record.prev_tid != 0 {
-            self.leave(cpu, record);
+        let next = self.find_or_meet(record.next_tid, record.ts_ns);
+        if let Some(next) = next {
+            self.enter(next, cpu, record);
         }
-        if record.next_tid != 0 {
-            self.enter(cpu, record);
-        }
+        self.cpus[cpu] = match next {
+            Some(slot) => Cpu::Runs(slot),
+            None if record.next_tid == 0 => Cpu::Idle,
+            None => Cpu::Unknown,
+        };
     }
 
-    /// A thread that was on this CPU is not there any more, and nobody saw it leave.
-    fn missed_switch_out(&mut self, cpu: usize, tid: u32, record: &Switch) {
-        let Some(thread) = self
-            .threads
-            .find(tid)
-            .and_then(|slot| self.threads.get_mut(slot))
-        else {
-            return;
-        };
-        if thread.running_on() == Some(cpu) {
-            self.spans.conflicts.count(Conflict::MissedSwitchOut);
-            self.spans.lose(thread, record.ts_ns);
-        }
+    fn is_at(&self, slot: Slot, tid: u32) -> bool {
+        self.threads
+            .get(slot)
+            .is_some_and(|thread| thread.tid == tid)
     }
 
-    fn leave(&mut self, cpu: usize, record: &Switch) {
-        let Some(slot) = self.find_or_meet(record.prev_tid, record.ts_ns) else {
-            return;
-        };
+    /// The thread that leaves a CPU is not the one that was known to be there.
+    fn other_than_known(&mut self, was: Cpu, cpu: usize, record: &Switch) {
+        let Cpu::Runs(slot) = was else { return };
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        let now_ns = self.spans.in_order(thread, record.ts_ns);
+        if thread.running_on() != Some(cpu) {
+            return;
+        }
+        if self.spans.doubt(thread).is_none() && self.took_over(slot, cpu, record) {
+            return;
+        }
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return;
+        };
+        let now_ns = record.ts_ns.max(thread.since_ns).max(self.spans.shown_ns);
+        self.spans
+            .contradict(thread, now_ns, None, Conflict::MissedSwitchOut);
+        thread.forget_counts();
+    }
+
+    /// Whether it is the same thread under another id, and if so gives it that id.
+    ///
+    /// When a thread that is not its process's leader execs, it takes over the leader's id (and the
+    /// leader, which is about to end, gets its id) some time before the exec record (`de_thread`,
+    /// fs/exec.c). Either of them may leave a CPU in between.
+    fn took_over(&mut self, slot: Slot, cpu: usize, record: &Switch) -> bool {
+        let Some(thread) = self.threads.get(slot) else {
+            return false;
+        };
+        let (known_tid, tgid) = (thread.tid, thread.tgid);
+        if tgid == 0 {
+            return false;
+        }
+        let other = self
+            .threads
+            .find(record.prev_tid)
+            .and_then(|slot| self.threads.get(slot));
+        let is_elsewhere = |other: &Thread| {
+            other.tgid == tgid && other.running_on().is_some_and(|other_cpu| other_cpu != cpu)
+        };
+        if record.prev_tid == tgid && other.is_none_or(is_elsewhere) {
+            self.exchange(known_tid, tgid, true);
+            return true;
+        }
+        let is_dead = StateWord::read(u32::from(record.prev_state), false) == StateWord::Dead;
+        if known_tid == tgid && is_dead && other.is_some_and(is_elsewhere) {
+            self.exchange(record.prev_tid, tgid, true);
+            return true;
+        }
+        false
+    }
+
+    /// A thread takes over its leader's id and start; the leader, if it is still there, gets its id.
+    fn exchange(&mut self, tid: u32, leader_tid: u32, is_ahead: bool) {
+        let leader = self
+            .threads
+            .find(leader_tid)
+            .and_then(|slot| self.threads.get(slot));
+        // Without the leader nobody says when the process started.
+        let start_ns = leader.map_or(0, |leader| leader.start_ns);
+        self.passes.vacated(tid);
+        self.threads.exchange(tid, leader_tid);
+        let slot = self.threads.find(leader_tid);
+        if let Some(thread) = slot.and_then(|slot| self.threads.get_mut(slot)) {
+            thread.start_ns = start_ns;
+            thread.is_exchanged = is_ahead;
+        }
+    }
+
+    fn leave(&mut self, slot: Slot, cpu: usize, record: &Switch) {
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return;
+        };
+        let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
+        let is_doubted = self.spans.doubt(thread).is_some();
+        let mut is_sure = false;
         match thread.state {
-            _ if thread.provisional => {
-                self.spans
-                    .settle(thread, now_ns, Share::Running, WaitState::Other);
-            }
+            _ if !in_order => self.spans.lose(thread, record.ts_ns, now_ns, None),
             State::Running if thread.running_on() == Some(cpu) => {
+                is_sure = !is_doubted;
                 self.spans.settle_open(thread, now_ns);
             }
-            State::Running => self
-                .spans
-                .contradict(thread, now_ns, Conflict::RanElsewhere),
+            State::Running => {
+                self.spans
+                    .contradict(thread, now_ns, None, Conflict::RanElsewhere);
+            }
             State::Queued(_) | State::Waiting(_) => {
                 self.spans
-                    .contradict(thread, now_ns, Conflict::MissedSwitchIn);
+                    .contradict(thread, now_ns, None, Conflict::MissedSwitchIn);
             }
             State::Unknown => self.spans.settle_open(thread, now_ns),
         }
-        thread.provisional = false;
+        if !is_sure {
+            thread.forget_counts();
+        }
+        let left_ns = if in_order { now_ns } else { NEVER };
         thread.cpu = u32::try_from(cpu).unwrap_or(NO_CPU);
-        thread.left_ns = now_ns;
+        thread.proven_ns = now_ns;
+        thread.left_ns = left_ns;
         thread.woken_ns = NEVER;
         let preempted = record.flags & switch_flags::PREEMPT != 0;
-        match StateWord::read(u32::from(record.prev_state), preempted) {
+        let state = StateWord::read(u32::from(record.prev_state), preempted);
+        let is_voluntary = state != StateWord::Runnable;
+        self.spans.ledger.book(thread, |figures| {
+            figures.voluntary += u64::from(is_voluntary);
+            figures.involuntary += u64::from(!is_voluntary);
+        });
+        match state {
             StateWord::Runnable => {
-                self.spans
-                    .ledger
-                    .book(thread, |figures| figures.involuntary += 1);
                 thread.state = State::Queued(Origin::Preempted);
-                thread.woken_ns = now_ns;
+                thread.woken_ns = left_ns;
             }
-            StateWord::Waiting(wait) => {
-                self.spans
-                    .ledger
-                    .book(thread, |figures| figures.voluntary += 1);
-                thread.state = State::Waiting(wait);
-            }
-            StateWord::Dead => {
-                self.spans
-                    .ledger
-                    .book(thread, |figures| figures.voluntary += 1);
-                self.retire(slot, now_ns);
-            }
+            StateWord::Waiting(wait) => thread.state = State::Waiting(wait),
+            // A thread that was never on a run queue can't leave a CPU.
+            StateWord::New => thread.state = State::Waiting(WaitState::Other),
+            StateWord::Dead => self.retire(slot, now_ns),
         }
     }
 
-    fn enter(&mut self, cpu: usize, record: &Switch) {
-        let Some(slot) = self.find_or_meet(record.next_tid, record.ts_ns) else {
-            return;
-        };
+    fn enter(&mut self, slot: Slot, cpu: usize, record: &Switch) {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        let now_ns = self.spans.in_order(thread, record.ts_ns);
-        let runs = (record.flags & switch_flags::NEXT_COUNTED != 0).then_some(record.next_runs);
-        let delay_ns =
-            (record.flags & switch_flags::NEXT_STAMPED != 0).then_some(record.next_delay_ns);
-        if thread.provisional {
-            self.spans
-                .settle(thread, now_ns, Share::Unknown, WaitState::Other);
+        let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
+        let has = |flag: u8| record.flags & flag != 0;
+        let arrival = Arrival {
+            now_ns,
+            runs: has(switch_flags::NEXT_COUNTED).then_some(record.next_runs),
+            delay_ns: has(switch_flags::NEXT_STAMPED).then_some(record.next_delay_ns),
+            unqueued: has(switch_flags::NEXT_UNQUEUED),
+        };
+        self.spans.counted |= arrival.runs.is_some();
+        self.spans.stamped |= arrival.delay_ns.is_some();
+        let stay = if in_order {
+            self.spans.end_offcpu(thread, &arrival)
         } else {
-            self.spans.end_offcpu(thread, now_ns, runs, delay_ns);
-        }
+            self.spans
+                .lose(thread, record.ts_ns, now_ns, arrival.delay_ns);
+            Stay::default()
+        };
+        self.spans.sample(thread, now_ns, &stay);
         let cpu = u32::try_from(cpu).unwrap_or(NO_CPU);
         if thread.cpu != cpu && thread.cpu != NO_CPU {
             self.spans
                 .ledger
                 .book(thread, |figures| figures.migrations += 1);
         }
-        thread.provisional = false;
         thread.state = State::Running;
         thread.cpu = cpu;
+        thread.proven_ns = now_ns;
         thread.left_ns = NEVER;
         thread.woken_ns = NEVER;
-        thread.runs = runs;
-        thread.delay_ns = delay_ns.unwrap_or(NEVER);
+        thread.runs = arrival.runs;
+        thread.delay_ns = arrival.delay_ns.unwrap_or(NEVER);
+        thread.unqueued = arrival.unqueued;
     }
 
     /// The first wakeup of a wait counts. A wakeup of a thread that does not wait starts nothing.
@@ -281,10 +298,12 @@ impl Reconstruction {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        if thread.provisional {
-            thread.state = State::Queued(Origin::Found);
-        } else if matches!(thread.state, State::Waiting(_)) && thread.woken_ns == NEVER {
-            thread.woken_ns = self.spans.in_order(thread, record.ts_ns);
+        if matches!(thread.state, State::Waiting(_)) && thread.woken_ns == NEVER {
+            let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
+            // One out of order is as good as none: it does not say when the wait ended.
+            if in_order {
+                thread.woken_ns = now_ns;
+            }
         }
     }
 
@@ -292,11 +311,12 @@ impl Reconstruction {
         if self.evict(record.tid, record.ts_ns) {
             self.spans.conflicts.count(Conflict::TidReused);
         }
+        let now_ns = record.ts_ns.max(self.spans.shown_ns);
         let parent = self
             .threads
             .find(record.parent_tid)
             .and_then(|slot| self.threads.get(slot));
-        let mut thread = Thread::unseen(record.tid, record.ts_ns);
+        let mut thread = Thread::unseen(record.tid, now_ns);
         if let Some(parent) = parent {
             thread.comm = parent.comm;
             thread.parent_tgid = if parent.tgid == record.tgid {
@@ -309,16 +329,19 @@ impl Reconstruction {
         thread.tgid = record.tgid;
         thread.kthread = record.flags & thread_flags::KTHREAD != 0;
         thread.state = State::Queued(Origin::Forked);
-        thread.woken_ns = record.ts_ns;
+        if now_ns == record.ts_ns {
+            thread.woken_ns = now_ns;
+        } else {
+            self.spans.conflicts.count(Conflict::Inverted);
+        }
         thread.delay_ns = 0;
         // Its first switch-in reads zero.
         thread.runs = Some(u16::MAX);
-        self.spans.ledger.enroll(&mut thread);
-        self.threads.insert(thread);
+        self.add(thread);
     }
 
     fn gap(&mut self, cpu: usize, record: &Gap) {
-        self.counts.lost += record.lost;
+        self.counts.lost = self.counts.lost.saturating_add(record.lost);
         self.spans.gaps.add(cpu, record.ts_ns, record.until_ns);
     }
 
@@ -334,12 +357,14 @@ impl Reconstruction {
     }
 
     fn exec(&mut self, record: &Exec) {
-        if record.tid != record.old_tid
-            && let Some(slot) = self.threads.find(record.old_tid)
-        {
-            // The thread that called exec takes over the id of its process's first thread.
-            self.evict(record.tid, record.ts_ns);
-            self.threads.rekey(slot, record.tid);
+        if record.tid != record.old_tid {
+            let has_old_tid = self.threads.find(record.old_tid).is_some();
+            let slot = self.threads.find(record.tid);
+            match slot.and_then(|slot| self.threads.get_mut(slot)) {
+                Some(thread) if thread.is_exchanged => thread.is_exchanged = false,
+                _ if has_old_tid => self.exchange(record.old_tid, record.tid, false),
+                _ => {}
+            }
         }
         for target in &mut self.spans.ledger.targets {
             if target.spec.selector == Selector::Command(record.tid) && target.exec_ns.is_none() {
@@ -351,42 +376,45 @@ impl Reconstruction {
         }
     }
 
-    /// Puts a thread into a target that takes it from now on, with its figures from now on.
-    fn admit(&mut self, slot: Slot, now_ns: u64) {
+    /// Puts a thread into a target that takes it from now on.
+    pub(super) fn admit(&mut self, slot: Slot, now_ns: u64) {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        if thread.target.is_some() {
-            return;
-        }
-        let now_ns = now_ns.max(thread.since_ns);
-        self.spans.settle_open(thread, now_ns);
         if self.spans.ledger.enroll(thread) {
-            thread.observed_from_ns = now_ns;
+            thread.observed_from_ns = now_ns.max(thread.met_ns).max(self.spans.shown_ns);
         }
     }
 
-    /// The thread with this id, if need be as one that was never announced.
+    /// The thread with this id, if need be as one that was never announced; the idle task is none.
     #[inline]
     fn find_or_meet(&mut self, tid: u32, now_ns: u64) -> Option<Slot> {
-        if let Some(slot) = self.threads.find(tid) {
-            return Some(slot);
+        match self.threads.find(tid) {
+            Some(slot) => Some(slot),
+            None if tid == 0 => None,
+            None => {
+                self.spans.conflicts.count(Conflict::UnseenThread);
+                self.add(Thread::unseen(tid, now_ns.max(self.spans.shown_ns)))
+            }
         }
-        self.spans.conflicts.count(Conflict::UnseenThread);
-        let mut thread = Thread::unseen(tid, now_ns);
+    }
+
+    pub(super) fn add(&mut self, mut thread: Thread) -> Option<Slot> {
         self.spans.ledger.enroll(&mut thread);
         self.threads.insert(thread)
     }
 
-    /// Closes the thread that still has this id, though another one has it now.
-    fn evict(&mut self, tid: u32, now_ns: u64) -> bool {
+    /// Closes the thread that still has this id, though it is known to be gone.
+    pub(super) fn evict(&mut self, tid: u32, now_ns: u64) -> bool {
         let Some(slot) = self.threads.find(tid) else {
             return false;
         };
-        if let Some(thread) = self.threads.get_mut(slot) {
-            let now_ns = now_ns.max(thread.since_ns);
-            self.spans.lose(thread, now_ns);
-        }
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return false;
+        };
+        let now_ns = now_ns.max(thread.since_ns).max(self.spans.shown_ns);
+        let sure_ns = self.spans.doubt(thread).unwrap_or(thread.since_ns);
+        self.spans.lose(thread, sure_ns, now_ns, None);
         self.retire(slot, now_ns);
         true
     }
@@ -396,192 +424,12 @@ impl Reconstruction {
         let Some(mut thread) = self.threads.remove(slot) else {
             return;
         };
+        self.passes.vacated(thread.tid);
         let target = thread
             .target
             .and_then(|t| self.spans.ledger.targets.get_mut(usize::from(t)));
         if let (Some(target), Some(figures)) = (target, thread.figures.take()) {
             target.end(ThreadSnapshot::ended(&thread, *figures, now_ns));
         }
-    }
-}
-
-fn name(thread: &mut Thread, record: &ThreadRecord) {
-    thread.start_ns = record.start_ns;
-    thread.comm = Comm(record.comm);
-    thread.tgid = record.tgid;
-    thread.parent_tgid = record.parent_tgid;
-    thread.kthread = record.flags & thread_flags::KTHREAD != 0;
-}
-
-impl Spans {
-    /// Books a thread's time up to `until_ns` as one share. Nothing else books time.
-    #[inline]
-    pub(super) fn settle(
-        &mut self,
-        thread: &mut Thread,
-        until_ns: u64,
-        share: Share,
-        wait: WaitState,
-    ) {
-        let Some(duration_ns) = until_ns.checked_sub(thread.since_ns) else {
-            return;
-        };
-        thread.since_ns = until_ns;
-        self.ledger
-            .book(thread, |figures| figures.add_time(share, wait, duration_ns));
-    }
-
-    /// Books the open span up to `until_ns` as what it was, and as unknown from where it is in doubt.
-    #[inline]
-    fn settle_open(&mut self, thread: &mut Thread, until_ns: u64) {
-        for (share, wait, end_ns) in self.parts(thread, until_ns) {
-            self.settle(thread, end_ns, share, wait);
-        }
-    }
-
-    /// The open span cut in its parts, in order: share, kind of wait, end. They cover it whole.
-    pub(super) fn parts(&self, thread: &Thread, until_ns: u64) -> [(Share, WaitState, u64); 3] {
-        let sure_ns = self.doubt(thread).unwrap_or(until_ns).min(until_ns);
-        let (share, wait) = match thread.state {
-            State::Running => (Share::Running, WaitState::Other),
-            State::Queued(_) => (Share::Runnable, WaitState::Other),
-            State::Waiting(wait) => (Share::Blocked, wait),
-            State::Unknown => (Share::Unknown, WaitState::Other),
-        };
-        // An unknown woken time is later than any other.
-        let turn_ns = if share == Share::Blocked {
-            thread.woken_ns.min(sure_ns)
-        } else {
-            sure_ns
-        };
-        [
-            (share, wait, turn_ns),
-            (Share::Runnable, WaitState::Other, sure_ns),
-            (Share::Unknown, WaitState::Other, until_ns),
-        ]
-    }
-
-    /// From when on the open span of a thread is in doubt, if it is.
-    #[inline]
-    fn doubt(&self, thread: &Thread) -> Option<u64> {
-        self.gaps
-            .doubt(thread.since_ns.max(thread.proven_ns), thread.running_on())
-    }
-
-    /// A record's time, or the start of the open span if the record is older than that.
-    #[inline]
-    fn in_order(&mut self, thread: &mut Thread, ts_ns: u64) -> u64 {
-        if ts_ns >= thread.since_ns {
-            return ts_ns;
-        }
-        if !thread.provisional {
-            self.conflicts.count(Conflict::Inverted);
-            // What began or ends here has no length that could be trusted.
-            thread.left_ns = NEVER;
-            thread.woken_ns = if thread.woken_ns == NEVER {
-                NEVER
-            } else {
-                thread.since_ns
-            };
-        }
-        thread.since_ns
-    }
-
-    /// The open span is contradicted: what is not sure of it is unknown.
-    #[cold]
-    fn contradict(&mut self, thread: &mut Thread, now_ns: u64, conflict: Conflict) {
-        self.conflicts.count(conflict);
-        self.lose(thread, now_ns);
-    }
-
-    /// Books the open span as unknown from where it is in doubt, else from its start; what the thread
-    /// does from now on is unknown.
-    fn lose(&mut self, thread: &mut Thread, now_ns: u64) {
-        if let Some(doubt_ns) = self.doubt(thread) {
-            self.settle_open(thread, doubt_ns.min(now_ns));
-        }
-        self.settle(thread, now_ns, Share::Unknown, WaitState::Other);
-        thread.state = State::Unknown;
-        thread.left_ns = NEVER;
-        thread.woken_ns = NEVER;
-    }
-
-    /// A thread gets a CPU: books the time since it left the last one, and takes samples of it if the
-    /// whole of it was seen.
-    fn end_offcpu(
-        &mut self,
-        thread: &mut Thread,
-        now_ns: u64,
-        runs: Option<u16>,
-        delay_ns: Option<u64>,
-    ) {
-        match (thread.runs, runs) {
-            // The kernel counted no run in between: no loss concerns this wait.
-            (Some(before), Some(now)) if before.wrapping_add(1) == now => thread.proven_ns = now_ns,
-            (Some(_), Some(_)) if thread.state != State::Unknown => {
-                return self.contradict(thread, now_ns, Conflict::MissedRun);
-            }
-            _ if thread.state != State::Unknown && self.doubt(thread).is_some() => {
-                return self.lose(thread, now_ns);
-            }
-            _ => {}
-        }
-        // What the kernel says this wait's run-queue delay was, all of it.
-        let kernel_ns = match delay_ns {
-            Some(now) if thread.delay_ns != NEVER => now.checked_sub(thread.delay_ns),
-            _ => None,
-        };
-        match thread.state {
-            State::Unknown => return self.settle_open(thread, now_ns),
-            State::Running => return self.contradict(thread, now_ns, Conflict::MissedSwitchOut),
-            State::Waiting(_) => {
-                if thread.woken_ns == NEVER {
-                    let Some(kernel_ns) = kernel_ns else {
-                        self.conflicts.count(Conflict::MissedWakeup);
-                        self.settle(thread, now_ns, Share::Unknown, WaitState::Other);
-                        return self.sample(thread, now_ns, None);
-                    };
-                    let enqueued_ns = now_ns.saturating_sub(kernel_ns);
-                    if enqueued_ns < thread.since_ns {
-                        // It queued from before the window on, or clocks differ.
-                        if thread.left_ns != NEVER {
-                            self.conflicts.count(Conflict::DelayDisagrees);
-                        }
-                        thread.left_ns = NEVER;
-                    }
-                    thread.woken_ns = enqueued_ns.max(thread.since_ns);
-                    let queued_ns = (enqueued_ns >= thread.since_ns).then_some(kernel_ns);
-                    self.ledger.book(thread, |figures| figures.wakeups += 1);
-                    self.settle_open(thread, now_ns);
-                    return self.sample(thread, now_ns, queued_ns);
-                }
-                self.ledger.book(thread, |figures| figures.wakeups += 1);
-            }
-            State::Queued(_) => {}
-        }
-        let queued_ns = (thread.woken_ns != NEVER).then(|| now_ns.saturating_sub(thread.woken_ns));
-        if let (Some(ours), Some(kernel)) = (queued_ns, kernel_ns) {
-            let difference = ours.abs_diff(kernel);
-            if difference > DELAY_TOLERANCE_NS.max(ours / 100) {
-                self.conflicts.count(Conflict::DelayDisagrees);
-            }
-        }
-        self.settle_open(thread, now_ns);
-        self.sample(thread, now_ns, queued_ns);
-    }
-
-    fn sample(&mut self, thread: &mut Thread, now_ns: u64, queued_ns: Option<u64>) {
-        let offcpu_ns = (thread.left_ns != NEVER).then(|| now_ns.saturating_sub(thread.left_ns));
-        // A newborn thread was never on a CPU that it could have left.
-        let censored = offcpu_ns.is_none() && thread.state != State::Queued(Origin::Forked);
-        self.ledger.book(thread, |figures| {
-            if let Some(queued_ns) = queued_ns {
-                figures.runqueue_delay.record(queued_ns);
-            }
-            if let Some(offcpu_ns) = offcpu_ns {
-                figures.offcpu.record(offcpu_ns);
-            }
-            figures.censored += u64::from(censored);
-        });
     }
 }

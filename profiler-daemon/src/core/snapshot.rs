@@ -22,6 +22,18 @@ impl Counts {
     pub fn total(&self) -> u64 {
         self.events.iter().sum()
     }
+
+    /// What was added since `earlier`, an older copy of these.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            events: std::array::from_fn(|kind| {
+                self.events[kind].saturating_sub(earlier.events[kind])
+            }),
+            lost: self.lost.saturating_sub(earlier.lost),
+            undecodable: self.undecodable.saturating_sub(earlier.undecodable),
+        }
+    }
 }
 
 /// One thread of a target.
@@ -29,6 +41,8 @@ impl Counts {
 pub struct ThreadSnapshot {
     /// Which one.
     pub identity: Identity,
+    /// Its number in this run. A thread that execs takes over its process's identity; this stays.
+    pub serial: u64,
     /// Its process; 0 when its birth was lost.
     pub tgid: u32,
     /// The process's parent; 0 when not known.
@@ -41,7 +55,7 @@ pub struct ThreadSnapshot {
     pub ended_ns: Option<u64>,
     /// What it did, with the elapsed part of what it is doing.
     pub figures: Figures,
-    /// What it is doing now, and for how long, if that began within the window.
+    /// What it is doing now, and for how long; only what lies in the window counts.
     pub now: Option<(Share, u64)>,
 }
 
@@ -49,6 +63,7 @@ impl ThreadSnapshot {
     pub(super) fn ended(thread: &Thread, figures: Figures, ended_ns: u64) -> Self {
         Self {
             identity: thread.identity(),
+            serial: thread.serial,
             tgid: thread.tgid,
             parent_tgid: thread.parent_tgid,
             comm: thread.comm,
@@ -123,19 +138,19 @@ impl Reconstruction {
         for thread in self.threads.iter() {
             let open = u64::from(matches!(thread.state, State::Queued(_) | State::Waiting(_)));
             host_open += open;
-            self.add_open(&mut host, thread, at_ns);
+            self.add_open(&mut host, thread, thread.met_ns, at_ns);
             let target = thread
                 .target
                 .and_then(|number| targets.get_mut(usize::from(number)));
             let Some(target) = target else { continue };
             target.alive += 1;
             target.open += open;
-            self.add_open(&mut target.total, thread, at_ns);
+            self.add_open(&mut target.total, thread, thread.observed_from_ns, at_ns);
             let Some(figures) = &thread.figures else {
                 continue;
             };
             let mut figures = Figures::clone(figures);
-            self.add_open(&mut figures, thread, at_ns);
+            self.add_open(&mut figures, thread, thread.observed_from_ns, at_ns);
             target.threads.push(ThreadSnapshot {
                 ended_ns: None,
                 now: self.doing(thread, at_ns),
@@ -154,9 +169,9 @@ impl Reconstruction {
         }
     }
 
-    /// Adds the elapsed part of a thread's open span.
-    fn add_open(&self, figures: &mut Figures, thread: &Thread, at_ns: u64) {
-        let mut from_ns = thread.since_ns;
+    /// Adds the elapsed part of a thread's open span, as far as it counts from `from_ns` on.
+    fn add_open(&self, figures: &mut Figures, thread: &Thread, from_ns: u64, at_ns: u64) {
+        let mut from_ns = thread.since_ns.max(from_ns);
         for (share, wait, end_ns) in self.spans.parts(thread, at_ns) {
             if let Some(duration_ns) = end_ns.checked_sub(from_ns) {
                 figures.add_time(share, wait, duration_ns);
@@ -167,7 +182,7 @@ impl Reconstruction {
 
     /// The share that a thread is in now, and since how long.
     fn doing(&self, thread: &Thread, at_ns: u64) -> Option<(Share, u64)> {
-        let mut from_ns = thread.since_ns;
+        let mut from_ns = thread.since_ns.max(thread.observed_from_ns);
         let mut doing = None;
         for (share, _, end_ns) in self.spans.parts(thread, at_ns) {
             if let Some(duration_ns) = end_ns.checked_sub(from_ns).filter(|&duration| duration > 0)
@@ -181,9 +196,9 @@ impl Reconstruction {
 }
 
 impl Snapshot {
-    /// What happened between an older snapshot of the same run and this one.
+    /// What happened between an older snapshot of the same window and this one.
     ///
-    /// Threads are matched by [`Identity`]; one that had ended before is left out.
+    /// A thread that had ended before is left out.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let targets = self
@@ -193,6 +208,7 @@ impl Snapshot {
             .map(|(now, before)| TargetSnapshot {
                 total: now.total.since(&before.total),
                 threads: threads_since(&now.threads, &before.threads, earlier.at_ns),
+                unlisted: now.unlisted.saturating_sub(before.unlisted),
                 ..now.clone()
             })
             .collect();
@@ -200,6 +216,8 @@ impl Snapshot {
             start_ns: earlier.at_ns,
             host: self.host.since(&earlier.host),
             targets,
+            counts: self.counts.since(&earlier.counts),
+            conflicts: self.conflicts.since(&earlier.conflicts),
             ..self.clone()
         }
     }
@@ -210,19 +228,19 @@ fn threads_since(
     before: &[ThreadSnapshot],
     at_ns: u64,
 ) -> Vec<ThreadSnapshot> {
-    let known: std::collections::HashMap<Identity, &ThreadSnapshot> = before
+    let known: std::collections::HashMap<u64, &ThreadSnapshot> = before
         .iter()
-        .map(|thread| (thread.identity, thread))
+        .map(|thread| (thread.serial, thread))
         .collect();
     now.iter()
-        .filter(|thread| thread.ended_ns.is_none_or(|ended_ns| ended_ns > at_ns))
-        .map(|thread| match known.get(&thread.identity) {
-            Some(before) => ThreadSnapshot {
+        .filter_map(|thread| match known.get(&thread.serial) {
+            Some(before) if before.ended_ns.is_some() => None,
+            Some(before) => Some(ThreadSnapshot {
                 figures: thread.figures.since(&before.figures),
                 observed_from_ns: thread.observed_from_ns.max(at_ns),
                 ..thread.clone()
-            },
-            None => thread.clone(),
+            }),
+            None => Some(thread.clone()),
         })
         .collect()
 }

@@ -36,6 +36,8 @@ pub enum StateWord {
     Waiting(WaitState),
     /// It is gone for good: this was its last switch.
     Dead,
+    /// It is being made and was never on a run queue. Only the task iterator sees this.
+    New,
 }
 
 const INTERRUPTIBLE: u32 = 0x1;
@@ -44,7 +46,10 @@ const STOPPED: u32 = 0x4;
 const TRACED: u32 = 0x8;
 const PARKED: u32 = 0x40;
 const DEAD: u32 = 0x80;
+/// `EXIT_DEAD` and `EXIT_ZOMBIE`: bits of `task->exit_state`, which share the numbering.
+const EXITING: u32 = 0x30;
 const NOLOAD: u32 = 0x400;
+const NEW: u32 = 0x800;
 const RTLOCK_WAIT: u32 = 0x1000;
 const FROZEN: u32 = 0x8000;
 
@@ -112,6 +117,11 @@ impl StateWord {
         if word & DEAD != 0 {
             return Self::Dead;
         }
+        if word & NEW != 0 {
+            return Self::New;
+        }
+        // A thread on its last steps is known by its exit state, and still runs.
+        let word = word & !EXITING;
         match TABLE.iter().find(|(bit, _)| word & bit != 0) {
             Some((_, WaitState::Uninterruptible)) if word & NOLOAD != 0 => {
                 Self::Waiting(WaitState::Idle)
@@ -150,6 +160,9 @@ mod tests {
         check(0x8000, StateWord::Waiting(WaitState::Frozen));
         check(0x1000, StateWord::Waiting(WaitState::RtLock));
         check(0x80, StateWord::Dead);
+        check(0xa0, StateWord::Dead);
+        check(0x20, StateWord::Runnable);
+        check(0x800, StateWord::New);
         check(0x200, StateWord::Waiting(WaitState::Other));
     }
 

@@ -1,10 +1,13 @@
 //! What the user wants to know about: which threads belong to a target, and its figures.
 
+use std::ops::Range;
+
 use wildmatch::WildMatch;
 
 use super::figures::Figures;
 use super::snapshot::ThreadSnapshot;
-use super::thread::{Comm, Thread};
+use super::state::WaitState;
+use super::thread::{Comm, Share, Thread};
 
 /// Which threads a target takes in.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,16 +98,41 @@ impl Ledger {
     /// Does the same to all figures that a thread counts for.
     #[inline]
     pub(super) fn book(&mut self, thread: &mut Thread, mut entry: impl FnMut(&mut Figures)) {
-        entry(&mut self.host);
+        self.book_from(thread, |figures, _| entry(figures));
+    }
+
+    /// Does the same to all figures that a thread counts for, and says from when on it does so.
+    #[inline]
+    pub(super) fn book_from(
+        &mut self,
+        thread: &mut Thread,
+        mut entry: impl FnMut(&mut Figures, u64),
+    ) {
+        entry(&mut self.host, thread.met_ns);
         if let Some(target) = thread
             .target
             .and_then(|t| self.targets.get_mut(usize::from(t)))
         {
-            entry(&mut target.figures);
+            entry(&mut target.figures, thread.observed_from_ns);
             if let Some(figures) = &mut thread.figures {
-                entry(figures);
+                entry(figures, thread.observed_from_ns);
             }
         }
+    }
+
+    /// Books time of a thread; what lies before it came to its target is the host's only.
+    #[inline]
+    pub(super) fn add_time(
+        &mut self,
+        thread: &mut Thread,
+        time_ns: Range<u64>,
+        share: Share,
+        wait: WaitState,
+    ) {
+        self.book_from(thread, |figures, from_ns| {
+            let start_ns = time_ns.start.max(from_ns);
+            figures.add_time(share, wait, time_ns.end.saturating_sub(start_ns));
+        });
     }
 
     /// Puts a thread into the first target that takes it, if it is in none.

@@ -11,7 +11,8 @@ pub(super) const NEVER: u64 = u64::MAX;
 pub(super) enum State {
     /// On its CPU.
     Running,
-    /// Off the CPU and runnable from the start of the span.
+    /// Off the CPU and runnable from the start of the span; since [`Thread::woken_ns`], if that is
+    /// known.
     Queued(Origin),
     /// Off the CPU and waiting from the start of the span; runnable since [`Thread::woken_ns`], if
     /// that is known.
@@ -27,7 +28,7 @@ pub enum Origin {
     Preempted,
     /// It was born.
     Forked,
-    /// It was found on the run queue when the probes were attached.
+    /// It was on the run queue already when the window began or the thread was found.
     Found,
 }
 
@@ -111,19 +112,23 @@ impl std::fmt::Debug for Comm {
 /// Everything known of one thread, flat; a thread of a target has its figures beside it.
 #[derive(Clone, Debug)]
 pub(super) struct Thread {
-    pub(super) start_ns: u64,
-    /// From when on its time is accounted for.
-    pub(super) observed_from_ns: u64,
-    /// From when on the open span is still to be accounted for.
+    /// From when on the open span is still to be booked.
     pub(super) since_ns: u64,
+    /// From when on its time counts for the host.
+    pub(super) met_ns: u64,
+    /// From when on its time counts for its target.
+    pub(super) observed_from_ns: u64,
     /// When it left the CPU, if that was seen in this window; else [`NEVER`].
     pub(super) left_ns: u64,
-    /// When it was woken, if a record said so; else [`NEVER`].
+    /// When it was put on the run queue, if that was seen in this window; else [`NEVER`].
     pub(super) woken_ns: u64,
     /// The kernel's cumulative run-queue delay when it last got a CPU; else [`NEVER`].
     pub(super) delay_ns: u64,
-    /// No loss before this time concerns it.
+    /// No loss before this time puts its state in doubt.
     pub(super) proven_ns: u64,
+    pub(super) start_ns: u64,
+    /// Number of the thread in this run: unlike an id or an identity never used again.
+    pub(super) serial: u64,
     /// Figures of a thread that belongs to a target.
     pub(super) figures: Option<Box<Figures>>,
     pub(super) comm: Comm,
@@ -132,13 +137,15 @@ pub(super) struct Thread {
     pub(super) parent_tgid: u32,
     /// CPU that it is on or was last on; [`NO_CPU`] if that is not known.
     pub(super) cpu: u32,
-    /// `next_runs` of its last switch-in.
+    /// `next_runs` of its last switch-in, if no run since can have been missed.
     pub(super) runs: Option<u16>,
     /// The target that it belongs to.
     pub(super) target: Option<u16>,
     pub(super) state: State,
-    /// Its state is the one that it was found in: any record about it knows better.
-    pub(super) provisional: bool,
+    /// The kernel had no stamp when it last got a CPU, and may not have counted that run.
+    pub(super) unqueued: bool,
+    /// It has taken over its leader's id, and the exec that this belongs to is still to come.
+    pub(super) is_exchanged: bool,
     pub(super) kthread: bool,
 }
 
@@ -149,13 +156,15 @@ impl Thread {
     /// A thread of which nothing is known but its id, first heard of at this time.
     pub(super) fn unseen(tid: u32, now_ns: u64) -> Self {
         Self {
-            start_ns: 0,
-            observed_from_ns: now_ns,
             since_ns: now_ns,
+            met_ns: now_ns,
+            observed_from_ns: now_ns,
             left_ns: NEVER,
             woken_ns: NEVER,
             delay_ns: NEVER,
-            proven_ns: 0,
+            proven_ns: now_ns,
+            start_ns: 0,
+            serial: 0,
             figures: None,
             comm: Comm::default(),
             tid,
@@ -165,9 +174,17 @@ impl Thread {
             runs: None,
             target: None,
             state: State::Unknown,
-            provisional: false,
+            unqueued: false,
+            is_exchanged: false,
             kthread: false,
         }
+    }
+
+    /// Forgets what the kernel had counted: a run may have been missed since.
+    pub(super) fn forget_counts(&mut self) {
+        self.runs = None;
+        self.delay_ns = NEVER;
+        self.unqueued = false;
     }
 
     pub(super) fn identity(&self) -> Identity {

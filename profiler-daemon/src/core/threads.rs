@@ -12,11 +12,18 @@ const PAGE: usize = 1 << PAGE_BITS;
 const MAX_TID: u32 = 1 << 22;
 const FREE: u32 = u32::MAX;
 
+/// Whether a thread can have this id: 0 is every CPU's idle task.
+fn is_tid(tid: u32) -> bool {
+    (1..MAX_TID).contains(&tid)
+}
+
 /// The living threads.
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     slab: Vec<Option<Thread>>,
     free: Vec<Slot>,
+    /// How many there have ever been.
+    made: u64,
     /// Slot by thread id, in pages that are made when an id in them is first used.
     index: Vec<Option<Box<[u32; PAGE]>>>,
 }
@@ -43,11 +50,13 @@ impl Threads {
     }
 
     /// Adds a thread; its id must not be in use. `None` if no Linux kernel could have given that id.
-    pub(super) fn insert(&mut self, thread: Thread) -> Option<Slot> {
+    pub(super) fn insert(&mut self, mut thread: Thread) -> Option<Slot> {
         let tid = thread.tid;
-        if tid >= MAX_TID {
+        if !is_tid(tid) {
             return None;
         }
+        self.made += 1;
+        thread.serial = self.made;
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -71,18 +80,18 @@ impl Threads {
         Some(thread)
     }
 
-    /// Gives a thread another id, which must not be in use.
-    pub(super) fn rekey(&mut self, slot: Slot, tid: u32) {
-        let Some(old_tid) = self.get(slot).map(|thread| thread.tid) else {
-            return;
-        };
-        if tid >= MAX_TID {
+    /// Exchanges two ids: who has the one gets the other. It does not matter if one has no thread;
+    /// nothing happens if no Linux kernel could have given one of them.
+    pub(super) fn exchange(&mut self, a: u32, b: u32) {
+        if !is_tid(a) || !is_tid(b) {
             return;
         }
-        *self.entry(old_tid) = FREE;
-        *self.entry(tid) = slot.0;
-        if let Some(thread) = self.get_mut(slot) {
-            thread.tid = tid;
+        let (slot_a, slot_b) = (self.find(a), self.find(b));
+        for (slot, tid) in [(slot_a, b), (slot_b, a)] {
+            *self.entry(tid) = slot.map_or(FREE, |slot| slot.0);
+            if let Some(thread) = slot.and_then(|slot| self.get_mut(slot)) {
+                thread.tid = tid;
+            }
         }
     }
 
@@ -95,13 +104,12 @@ impl Threads {
         &mut page[tid as usize % PAGE]
     }
 
-    /// Slots of all threads.
-    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
-        (0..u32::try_from(self.slab.len()).unwrap_or(u32::MAX)).map(Slot)
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &Thread> {
         self.slab.iter().flatten()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
+        self.slab.iter_mut().flatten()
     }
 
     /// How many there are.
@@ -132,10 +140,11 @@ mod tests {
                         let gone = threads.remove(slot).map(|thread| thread.since_ns);
                         prop_assert_eq!(gone, model.remove(&tid));
                     }
-                    (2, Some(slot)) if !model.contains_key(&(tid + 1)) => {
-                        threads.rekey(slot, tid + 1);
-                        let value = model.remove(&tid);
+                    (2, _) => {
+                        threads.exchange(tid, tid + 1);
+                        let (value, next) = (model.remove(&tid), model.remove(&(tid + 1)));
                         model.extend(value.map(|value| (tid + 1, value)));
+                        model.extend(next.map(|next| (tid, next)));
                     }
                     _ => {}
                 }
@@ -150,10 +159,11 @@ mod tests {
 
     #[test]
     fn ids_that_no_kernel_gives_are_refused() {
-        assert!(
-            Threads::default()
-                .insert(Thread::unseen(u32::MAX, 0))
-                .is_none()
-        );
+        let mut threads = Threads::default();
+        for tid in [0, super::MAX_TID, u32::MAX] {
+            assert!(threads.insert(Thread::unseen(tid, 0)).is_none());
+            threads.exchange(1, tid);
+            assert!(threads.find(tid).is_none());
+        }
     }
 }

@@ -87,9 +87,9 @@ impl Engine {
             .threads()
             .context("cannot read which threads there are")?;
         procfs::add_missing(&mut threads);
-        engine.core.found(&threads, read_ns);
-        // Everything that happened while they were read must be in before the window begins.
         let start_ns = engine.kernel.now_ns();
+        engine.core.found(&threads, read_ns..=start_ns);
+        // Everything that happened while they were read must be in before the window begins.
         std::thread::sleep(Duration::from_nanos(SLACK_NS));
         engine.drain_to(start_ns);
         engine.core.begin_window();
@@ -133,12 +133,10 @@ impl Engine {
             self.resync_at = None;
             let read_ns = self.kernel.now_ns();
             // Failing leaves doubt where there was doubt: nothing to undo.
-            if let Ok(threads) = self.kernel.threads() {
+            if let Ok(mut threads) = self.kernel.threads() {
+                procfs::add_missing(&mut threads);
                 self.work.resyncs += 1;
-                // What is under way to us happened before the reading and must be known first.
-                std::thread::sleep(Duration::from_nanos(SLACK_NS));
-                self.drain_to(read_ns);
-                self.core.found(&threads, read_ns);
+                self.core.found(&threads, read_ns..=self.kernel.now_ns());
             }
         }
     }

@@ -402,12 +402,12 @@ fn thread_row(thread: &ThreadSnapshot, facts: &ReportFacts<'_>) -> ThreadRow {
 
 fn figure_row(figures: &Figures) -> FigureRow {
     FigureRow {
-        observed_ns: figures.observed_ns(),
+        observed_ns: ns(figures.observed_ns()),
         time_ns: TimeRow {
-            running: figures.time(Share::Running),
-            runnable: figures.time(Share::Runnable),
-            blocked: figures.time(Share::Blocked),
-            unknown: figures.time(Share::Unknown),
+            running: ns(figures.time(Share::Running)),
+            runnable: ns(figures.time(Share::Runnable)),
+            blocked: ns(figures.time(Share::Blocked)),
+            unknown: ns(figures.time(Share::Unknown)),
         },
         runqueue_delay: distribution(&figures.runqueue_delay),
         offcpu: distribution(&figures.offcpu),
@@ -415,11 +415,11 @@ fn figure_row(figures: &Figures) -> FigureRow {
             contended: 0,
             throttled: 0,
             placement: 0,
-            unknown: figures.time(Share::Runnable),
+            unknown: ns(figures.time(Share::Runnable)),
         },
         blocked_ns: WaitState::ALL
             .iter()
-            .map(|wait| (wait.name(), figures.blocked_ns[wait.index()]))
+            .map(|&wait| (wait.name(), ns(figures.blocked(wait))))
             .filter(|&(_, ns)| ns > 0)
             .collect(),
         switches: Switches {
@@ -434,11 +434,16 @@ fn figure_row(figures: &Figures) -> FigureRow {
     }
 }
 
+/// A sum of times as a report has it; one of 584 years stands for all that are longer.
+fn ns(sum_ns: u128) -> u64 {
+    u64::try_from(sum_ns).unwrap_or(u64::MAX)
+}
+
 fn distribution(histogram: &LatencyHistogram) -> Distribution {
     let [p50_ns, p90_ns, p99_ns, p999_ns] = histogram.quantiles_ns();
     Distribution {
         count: histogram.count(),
-        sum_ns: histogram.sum_ns(),
+        sum_ns: ns(histogram.sum_ns()),
         p50_ns,
         p90_ns,
         p99_ns,

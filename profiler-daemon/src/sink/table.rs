@@ -251,8 +251,8 @@ fn trust(report: &Report, text: TextOptions) -> String {
         say(
             plain,
             &format!(
-                "Cut off: {} began before the window or had not ended with it. Their time is counted \
-                 above, but their length is not known, so they are not among the delays.",
+                "Cut off: {} began before the window, had not ended with it, or fell into a loss. Their \
+                 time is counted above, but their length is not known, so they are not among the delays.",
                 plural(loss.censored_spans, "wait"),
             ),
         );

@@ -142,7 +142,7 @@ pub(crate) fn core(found: &[ThreadRecord]) -> Core {
         selector: Selector::Pid(100),
         per_thread: true,
     }]);
-    core.found(found, START_NS - MS);
+    core.found(found, START_NS - MS..=START_NS);
     core.feed(&[], START_NS);
     core.begin_window();
     core

@@ -43,20 +43,24 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     }
     // The idle task is never queued, so it has no stamp and is not counted.
     if next_tid != 0 {
+        let last_queued = next.last_queued();
         if let Some(pcount) = next.pcount() {
             next_runs = pcount as u16;
             flags |= switch_flags::NEXT_COUNTED;
-        }
-        if clock::is_run_queue() {
-            let last_queued = next.last_queued();
-            // Not queued is 0. A stamp from the future can't be, and must not make a huge delay; one
-            // comparison does for both.
-            if last_queued.wrapping_sub(1) < ts_ns {
-                next_delay_ns = next
-                    .run_delay()
-                    .wrapping_add(ts_ns)
-                    .wrapping_sub(last_queued);
-                flags |= switch_flags::NEXT_STAMPED;
+            if last_queued == 0 {
+                flags |= switch_flags::NEXT_UNQUEUED;
+            }
+            if clock::is_run_queue() {
+                // A stamp from the future can't be, and must not make a huge delay.
+                let queued_ns = if last_queued == 0 {
+                    0
+                } else {
+                    ts_ns.wrapping_sub(last_queued)
+                };
+                if queued_ns <= ts_ns {
+                    next_delay_ns = next.run_delay().wrapping_add(queued_ns);
+                    flags |= switch_flags::NEXT_STAMPED;
+                }
             }
         }
     }

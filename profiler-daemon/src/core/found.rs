@@ -1,0 +1,215 @@
+//! What the task iterator found: who is alive, and what they do.
+//!
+//! A pass takes a while, and a thread may do this and that between being read and the end of the
+//! pass. So what was found is not looked at before all records up to the end of the pass are in. Then
+//! it is simple: a thread without records since the pass began does what it was read doing, and of one
+//! with such records more is known already.
+
+use std::ops::RangeInclusive;
+
+use profiler_ebpf::{ThreadRecord, thread_flags};
+
+use super::conflict::Conflict;
+use super::reconstruct::{Cpu, Reconstruction};
+use super::state::StateWord;
+use super::thread::{Comm, NEVER, Origin, State, Thread};
+use super::threads::Slot;
+
+/// Passes of the iterator that wait for the records up to their end.
+#[derive(Debug, Default)]
+pub(super) struct Passes {
+    waiting: Vec<Pass>,
+    /// Ids whose threads ended, or got another id, while passes were waiting: who was found under
+    /// one of them is gone.
+    vacated: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Pass {
+    /// By thread id.
+    threads: Vec<ThreadRecord>,
+    read_ns: RangeInclusive<u64>,
+}
+
+impl Passes {
+    /// Notes that the thread with this id is gone.
+    pub(super) fn vacated(&mut self, tid: u32) {
+        if !self.waiting.is_empty() {
+            self.vacated.push(tid);
+        }
+    }
+}
+
+impl Reconstruction {
+    /// Takes in the threads that one whole pass of the task iterator found, when the records up to
+    /// the end of the pass are in.
+    pub fn found(&mut self, threads: &[ThreadRecord], read_ns: RangeInclusive<u64>) {
+        let mut threads = threads.to_vec();
+        threads.sort_unstable_by_key(|record| record.tid);
+        self.passes.waiting.push(Pass { threads, read_ns });
+    }
+
+    /// Looks at the passes that ended by `now_ns`, up to which all records are in.
+    pub fn settle_passes(&mut self, now_ns: u64) {
+        while let Some(place) = self
+            .passes
+            .waiting
+            .iter()
+            .position(|pass| *pass.read_ns.end() <= now_ns)
+        {
+            let pass = self.passes.waiting.remove(place);
+            self.passes.vacated.sort_unstable();
+            for record in &pass.threads {
+                if self.passes.vacated.binary_search(&record.tid).is_err() {
+                    self.compare(record, *pass.read_ns.start(), now_ns);
+                }
+            }
+            self.reap(&pass, now_ns);
+        }
+        if self.passes.waiting.is_empty() {
+            self.passes.vacated.clear();
+        }
+    }
+
+    fn compare(&mut self, record: &ThreadRecord, begin_ns: u64, now_ns: u64) {
+        let Some(state) = state_of(record) else {
+            return;
+        };
+        let Some(slot) = self.threads.find(record.tid) else {
+            return self.discover(record, state, begin_ns, now_ns);
+        };
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return;
+        };
+        if thread.start_ns == 0 {
+            thread.start_ns = record.start_ns;
+        }
+        match thread.start_ns.cmp(&record.start_ns) {
+            std::cmp::Ordering::Equal => self.confirm(slot, record, state, begin_ns, now_ns),
+            // The id was used again, and the fork lost.
+            std::cmp::Ordering::Less => {
+                self.spans.conflicts.count(Conflict::MissedExit);
+                self.evict(record.tid, now_ns);
+                self.discover(record, state, begin_ns, now_ns);
+            }
+            // The id was used again after the thread was read.
+            std::cmp::Ordering::Greater => {}
+        }
+    }
+
+    /// A thread of which no record has told.
+    fn discover(&mut self, record: &ThreadRecord, state: State, begin_ns: u64, now_ns: u64) {
+        let mut thread = Thread::unseen(record.tid, now_ns);
+        describe(&mut thread, record);
+        adopt(&mut thread, record, state, begin_ns);
+        if let Some(slot) = self.add(thread)
+            && state == State::Running
+            && let Some(cpu @ Cpu::Unknown) = self.cpus.get_mut(record.cpu as usize)
+        {
+            *cpu = Cpu::Runs(slot);
+        }
+    }
+
+    /// A thread that is known.
+    fn confirm(
+        &mut self,
+        slot: Slot,
+        record: &ThreadRecord,
+        state: State,
+        begin_ns: u64,
+        now_ns: u64,
+    ) {
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return;
+        };
+        if thread.tgid == 0 {
+            describe(thread, record);
+            self.admit(slot, now_ns);
+        }
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return;
+        };
+        if thread.since_ns >= begin_ns {
+            return;
+        }
+        let spans = &mut self.spans;
+        if thread.state != State::Unknown && spans.doubt(thread).is_none() {
+            if thread.runs.is_none() {
+                // Met as it left a CPU: it has not had one since.
+                thread.runs = Some(record.runs);
+                thread.delay_ns = record.run_delay_ns;
+            }
+            return;
+        }
+        let has_not_run = spans.counted && thread.runs == Some(record.runs) && !thread.unqueued;
+        let is_off_cpu = |state| matches!(state, State::Queued(_) | State::Waiting(_));
+        if has_not_run && is_off_cpu(thread.state) && is_off_cpu(state) {
+            thread.proven_ns = begin_ns;
+            return;
+        }
+        // What it did since the loss nobody knows, but what it does now is known.
+        let sure_ns = spans.doubt(thread).unwrap_or(thread.since_ns);
+        let delay_ns = (!has_not_run).then_some(record.run_delay_ns);
+        spans.lose(thread, sure_ns, now_ns, delay_ns);
+        adopt(thread, record, state, begin_ns);
+    }
+
+    /// Closes threads in doubt that the pass did not find.
+    ///
+    /// Others are left alone: in a PID namespace the iterator does not see all threads.
+    fn reap(&mut self, pass: &Pass, now_ns: u64) {
+        let is_found = |tid: u32| {
+            pass.threads
+                .binary_search_by_key(&tid, |record| record.tid)
+                .is_ok_and(|place| {
+                    pass.threads
+                        .get(place)
+                        .is_some_and(|record| state_of(record).is_some())
+                })
+        };
+        let gone: Vec<u32> = self
+            .threads
+            .iter()
+            .filter(|thread| thread.since_ns < *pass.read_ns.start())
+            .filter(|thread| thread.state == State::Unknown || self.spans.doubt(thread).is_some())
+            .map(|thread| thread.tid)
+            .filter(|&tid| !is_found(tid))
+            .collect();
+        for tid in gone {
+            self.spans.conflicts.count(Conflict::MissedExit);
+            self.evict(tid, now_ns);
+        }
+    }
+}
+
+/// What a thread was read doing; `None` if it was gone already, or not yet born.
+fn state_of(record: &ThreadRecord) -> Option<State> {
+    if record.flags & thread_flags::ON_CPU != 0 {
+        return Some(State::Running);
+    }
+    match StateWord::read(record.state, false) {
+        StateWord::Runnable => Some(State::Queued(Origin::Found)),
+        StateWord::Waiting(wait) => Some(State::Waiting(wait)),
+        StateWord::Dead | StateWord::New => None,
+    }
+}
+
+fn describe(thread: &mut Thread, record: &ThreadRecord) {
+    thread.start_ns = record.start_ns;
+    thread.comm = Comm(record.comm);
+    thread.tgid = record.tgid;
+    thread.parent_tgid = record.parent_tgid;
+    thread.kthread = record.flags & thread_flags::KTHREAD != 0;
+}
+
+/// Takes over what a thread was read doing. Losses since the pass began put it in doubt.
+fn adopt(thread: &mut Thread, record: &ThreadRecord, state: State, begin_ns: u64) {
+    thread.state = state;
+    thread.cpu = record.cpu;
+    thread.runs = Some(record.runs);
+    thread.delay_ns = record.run_delay_ns;
+    thread.unqueued = false;
+    thread.proven_ns = begin_ns;
+    thread.left_ns = NEVER;
+    thread.woken_ns = NEVER;
+}
