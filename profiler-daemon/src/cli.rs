@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::daemon::config::{Overrides, ProbeFlags};
+
 /// Says why threads wait: for a CPU, for something else, or not at all.
 #[derive(Debug, Parser)]
 #[command(
@@ -86,36 +88,7 @@ pub struct Attach {
 
     /// The probes' settings.
     #[command(flatten)]
-    pub probes: ProbeArgs,
-}
-
-/// Settings of the probes that every measuring command has.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Probes")]
-pub struct ProbeArgs {
-    /// Records that the ring of each CPU holds: a power of two, 32 bytes each [default: 16384]
-    #[arg(long, value_name = "COUNT")]
-    pub ring_records: Option<u32>,
-
-    /// Clock that stamps the records [default: auto]
-    #[arg(long, value_enum, value_name = "CLOCK")]
-    pub clock: Option<ClockArg>,
-
-    /// Whether to attach to wakeups as well; without, a waiting thread shows as blocked until it runs
-    /// [default: on for attach, off for the service]
-    #[arg(long, value_name = "BOOL")]
-    pub wakeups: Option<bool>,
-}
-
-/// Which clock stamps the records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ClockArg {
-    /// The run queue's own if it can be reached, else the monotonic one
-    Auto,
-    /// The run queue's own
-    RunQueue,
-    /// The monotonic one: dearer, and needs wakeups
-    Monotonic,
+    pub probes: ProbeFlags,
 }
 
 /// How to report.
@@ -139,13 +112,9 @@ pub struct Run {
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Address to serve on [default: 127.0.0.1:9750]
-    #[arg(short, long, value_name = "ADDRESS:PORT")]
-    pub listen: Option<std::net::SocketAddr>,
-
-    /// The probes' settings.
+    /// Flags that overrule the file.
     #[command(flatten)]
-    pub probes: ProbeArgs,
+    pub overrides: Overrides,
 }
 
 /// `schedscope check`.

@@ -1,31 +1,35 @@
-//! From flags to the source's settings, and from its errors to exit codes.
+//! From flags and configuration to the source's settings, and from its errors to exit codes.
 
-use crate::cli::{ClockArg, ProbeArgs};
+use super::config::{self, Config, ProbeFlags};
 use crate::exit::{Exit, Failure};
 use crate::source::{ClockChoice, Options, StartError, StartFailure};
 
 /// Settings for measuring by hand: wakeups are recorded unless told otherwise, so that a thread that
 /// waits for a CPU right now shows as such.
-pub(super) fn for_attach(flags: &ProbeArgs) -> Options {
-    apply(
-        Options {
-            wakeups: true,
-            ..Options::default()
-        },
-        flags,
-    )
+pub(super) fn for_attach(flags: &ProbeFlags) -> Options {
+    let default = Options::default();
+    Options {
+        ring_records: flags.ring_records.unwrap_or(default.ring_records),
+        wakeups: flags.wakeups.unwrap_or(true),
+        clock: flags.clock.map_or(default.clock, clock),
+    }
 }
 
-/// Flags overrule.
-pub(super) fn apply(mut options: Options, flags: &ProbeArgs) -> Options {
-    options.ring_records = flags.ring_records.unwrap_or(options.ring_records);
-    options.wakeups = flags.wakeups.unwrap_or(options.wakeups);
-    options.clock = flags.clock.map_or(options.clock, |clock| match clock {
-        ClockArg::Auto => ClockChoice::Auto,
-        ClockArg::RunQueue => ClockChoice::RunQueue,
-        ClockArg::Monotonic => ClockChoice::Monotonic,
-    });
-    options
+/// Settings for the service.
+pub(super) fn for_service(config: &Config) -> Options {
+    Options {
+        ring_records: config.ring.records_per_cpu,
+        wakeups: config.probes.wakeups,
+        clock: clock(config.probes.clock),
+    }
+}
+
+fn clock(choice: config::ClockChoice) -> ClockChoice {
+    match choice {
+        config::ClockChoice::Auto => ClockChoice::Auto,
+        config::ClockChoice::RunQueue => ClockChoice::RunQueue,
+        config::ClockChoice::Monotonic => ClockChoice::Monotonic,
+    }
 }
 
 /// How the process should end when the engine did not start.
