@@ -171,7 +171,7 @@ fn stamped(ts_ns: u64, next_tid: u32, next_delay_ns: u64) -> profiler_ebpf::RawR
 #[test]
 fn blocked_time_that_was_queueing_is_not_taken_back() {
     let mut core = Core::new(target());
-    core.found(&[support::asleep(100, b"web")], START_NS - MS);
+    core.found(&[support::asleep(100, b"web")], START_NS - MS..=START_NS);
     core.feed(&[], START_NS);
     core.begin_window();
     let at = |ms: u64| START_NS + ms * MS;
@@ -248,7 +248,7 @@ proptest! {
         steps in prop::collection::vec((0u8..6, 0u32..4, 0u32..4, 0u64..3_000_000), 1..60),
     ) {
         let mut core = Core::new(target());
-        core.found(&[support::asleep(100, b"a"), support::on_cpu(101, b"b", 0)], START_NS - MS);
+        core.found(&[support::asleep(100, b"a"), support::on_cpu(101, b"b", 0)], START_NS - MS..=START_NS);
         core.feed(&[], START_NS);
         core.begin_window();
         let mut exporter = Exporter::new();

@@ -157,17 +157,17 @@ impl Exporter {
         families.histogram(&c::OFFCPU, name, &figures.offcpu);
         // One vector for both families, so that the reasons sum to the blocked time in any case.
         let unblocked = [Share::Running, Share::Runnable, Share::Unknown];
-        let parts: Vec<u64> = unblocked
+        let parts: Vec<u128> = unblocked
             .iter()
             .map(|&share| figures.time(share))
-            .chain(figures.blocked_ns)
+            .chain(WaitState::ALL.map(|wait| figures.blocked(wait)))
             .collect();
         let time = self.time.entry(name.to_owned()).or_default().export(&parts);
         let (times, reasons) = time.split_at(unblocked.len());
         for (share, &ns) in unblocked.iter().zip(times) {
             families.seconds(&c::THREAD_TIME, &[name, share.name()], ns);
         }
-        let blocked_ns = reasons.iter().sum();
+        let blocked_ns: u128 = reasons.iter().sum();
         families.seconds(&c::THREAD_TIME, &[name, Share::Blocked.name()], blocked_ns);
         for (wait, &ns) in WaitState::ALL.iter().zip(reasons) {
             families.seconds(&c::BLOCKED, &[name, wait.name()], ns);
@@ -224,8 +224,8 @@ fn own(families: &mut Families, own: &Own) {
     families.info(&c::PROBES, &[&own.kernel, own.clock, wakeups]);
 }
 
-fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
+fn seconds(ns: impl Into<u128>) -> f64 {
+    ns.into() as f64 / 1e9
 }
 
 /// All series of a scrape, family by family.
@@ -264,7 +264,7 @@ impl Families {
         self.push(metric, labels, Value::Count(count));
     }
 
-    fn seconds(&mut self, metric: &'static Metric, labels: &[&str], ns: u64) {
+    fn seconds(&mut self, metric: &'static Metric, labels: &[&str], ns: impl Into<u128>) {
         self.push(metric, labels, Value::Float(seconds(ns)));
     }
 

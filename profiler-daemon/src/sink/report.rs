@@ -202,7 +202,7 @@ pub struct FigureRow {
     pub wakers: Vec<Waker>,
     /// Who held the CPU while it was queued.
     pub culprits: Vec<Culprit>,
-    /// Waits that gave no sample because their beginning was not seen.
+    /// Waits that gave no sample because not all of them was seen.
     pub censored_spans: u64,
 }
 

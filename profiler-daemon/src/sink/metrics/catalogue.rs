@@ -209,7 +209,7 @@ catalogue! {
         name: "censored_waits",
         kind: Type::Counter,
         unit: None,
-        help: "Waits that the histograms don't have because their beginning was not seen",
+        help: "Waits that the histograms don't have because not all of them was seen",
         labels: &[TARGET],
         note: "One for most threads that were there when the service started, and those that a loss \
                cut.",

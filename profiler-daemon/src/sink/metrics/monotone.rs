@@ -9,7 +9,7 @@
 /// what grew beside them waits meanwhile; the whole is exact at any time.
 #[derive(Clone, Debug, Default)]
 pub struct Monotone {
-    exported: Vec<u64>,
+    exported: Vec<u128>,
 }
 
 impl Monotone {
@@ -25,7 +25,7 @@ impl Monotone {
     /// that it is the one nearest to `parts` (by the sum of squares, up to a rounding of 1 in a part),
     /// so it is `parts` itself wherever that is possible. When the sum of `parts` itself has gone back,
     /// everything stays as it was.
-    pub fn export(&mut self, parts: &[u64]) -> &[u64] {
+    pub fn export(&mut self, parts: &[u128]) -> &[u128] {
         self.exported.resize(parts.len(), 0);
         let whole = sum(parts);
         if whole >= sum(&self.exported) {
@@ -35,19 +35,19 @@ impl Monotone {
             for (place, value) in lowered.into_iter().enumerate() {
                 let give = missing > 0 && value < parts[place];
                 missing -= u128::from(give);
-                self.exported[place] = value + u64::from(give);
+                self.exported[place] = value + u128::from(give);
             }
         }
         &self.exported
     }
 }
 
-fn sum(parts: &[u64]) -> u128 {
-    parts.iter().map(|&part| u128::from(part)).sum()
+fn sum(parts: &[u128]) -> u128 {
+    parts.iter().sum()
 }
 
 /// Each part less `cut`, but not below what has been exported.
-fn lower_by(parts: &[u64], exported: &[u64], cut: u64) -> Vec<u64> {
+fn lower_by(parts: &[u128], exported: &[u128], cut: u128) -> Vec<u128> {
     let pairs = parts.iter().zip(exported);
     pairs
         .map(|(part, &floor)| part.saturating_sub(cut).max(floor))
@@ -55,7 +55,7 @@ fn lower_by(parts: &[u64], exported: &[u64], cut: u64) -> Vec<u64> {
 }
 
 /// The smallest cut with which the sum is not above `whole`.
-fn cut(parts: &[u64], exported: &[u64], whole: u128) -> u64 {
+fn cut(parts: &[u128], exported: &[u128], whole: u128) -> u128 {
     let (mut low, mut high) = (0, parts.iter().copied().max().unwrap_or(0));
     while low < high {
         let middle = low + (high - low) / 2;
@@ -96,28 +96,30 @@ mod tests {
     #[test]
     fn the_largest_numbers_do_not_overflow() {
         let mut exporter = Monotone::new();
-        assert_eq!(exporter.export(&[u64::MAX, 0]), [u64::MAX, 0]);
-        assert_eq!(exporter.export(&[0, u64::MAX]), [u64::MAX, 0]);
-        assert_eq!(exporter.export(&[u64::MAX, u64::MAX]), [u64::MAX, u64::MAX]);
+        // Far more than all threads of a host can ever have.
+        let most = u128::from(u64::MAX) << 32;
+        assert_eq!(exporter.export(&[most, 0]), [most, 0]);
+        assert_eq!(exporter.export(&[0, most]), [most, 0]);
+        assert_eq!(exporter.export(&[most, most]), [most, most]);
     }
 
-    fn distance(left: &[u64], right: &[u64]) -> u128 {
+    fn distance(left: &[u128], right: &[u128]) -> u128 {
         let pairs = left.iter().zip(right);
-        pairs.map(|(&l, &r)| u128::from(l.abs_diff(r)).pow(2)).sum()
+        pairs.map(|(&l, &r)| l.abs_diff(r).pow(2)).sum()
     }
 
     proptest! {
         #[test]
         fn parts_never_shrink_and_the_whole_is_exact(
-            steps in prop::collection::vec(prop::collection::vec(0u64..1000, 4), 1..20),
+            steps in prop::collection::vec(prop::collection::vec(0u128..1000, 4), 1..20),
         ) {
             let mut exporter = Monotone::new();
             let mut before = vec![0; 4];
             for parts in steps {
                 let now = exporter.export(&parts).to_vec();
                 prop_assert!(now.iter().zip(&before).all(|(now, before)| now >= before));
-                let (whole, was) = (parts.iter().sum::<u64>(), before.iter().sum::<u64>());
-                prop_assert_eq!(now.iter().sum::<u64>(), whole.max(was));
+                let (whole, was) = (parts.iter().sum::<u128>(), before.iter().sum::<u128>());
+                prop_assert_eq!(now.iter().sum::<u128>(), whole.max(was));
                 if whole >= was && parts.iter().zip(&before).all(|(part, before)| part >= before) {
                     prop_assert_eq!(&now, &parts);
                 }
@@ -127,13 +129,13 @@ mod tests {
 
         #[test]
         fn nothing_allowed_is_nearer(
-            before in prop::collection::vec(0u64..12, 3),
-            parts in prop::collection::vec(0u64..24, 3),
+            before in prop::collection::vec(0u128..12, 3),
+            parts in prop::collection::vec(0u128..24, 3),
         ) {
             let mut exporter = Monotone::new();
             exporter.export(&before);
             let now = exporter.export(&parts).to_vec();
-            let whole = parts.iter().sum::<u64>();
+            let whole = parts.iter().sum::<u128>();
             if whole >= before.iter().sum() {
                 for first in before[0]..=whole {
                     for second in before[1]..=whole.saturating_sub(first) {
