@@ -44,3 +44,80 @@ pub(crate) fn empty(dir: &Path) -> Result<()> {
     }
     fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::path::PathBuf;
+    use std::process;
+
+    use super::*;
+
+    /// A directory that is removed when the test ends.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let dir = env::temp_dir().join(format!("xtask-stamp-{}-{name}", process::id()));
+            empty(&dir).expect("the temporary directory can be written");
+            Self(dir)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_same_recipe_works_once() {
+        let scratch = Scratch::new("once");
+        let dir = scratch.0.join("made");
+        let mut times = 0;
+        for recipe in ["one", "one", "two", "two", "one"] {
+            let made = ensure(&dir, recipe, |dir| {
+                times += 1;
+                fs::write(dir.join("product"), recipe).context("product")
+            });
+            made.expect("making succeeds");
+            assert_eq!(
+                fs::read_to_string(dir.join("product")).expect("made"),
+                recipe
+            );
+        }
+        assert_eq!(times, 3);
+    }
+
+    #[test]
+    fn a_failure_leaves_what_was_there_and_is_tried_again() {
+        let scratch = Scratch::new("failure");
+        let dir = scratch.0.join("made");
+        ensure(&dir, "old", |dir| {
+            fs::write(dir.join("product"), "old").context("")
+        })
+        .expect("made");
+        let failing = ensure(&dir, "new", |dir| {
+            fs::write(dir.join("product"), "half").context("product")?;
+            anyhow::bail!("interrupted")
+        });
+        assert_eq!(
+            failing.expect_err("it was interrupted").to_string(),
+            "interrupted"
+        );
+        assert!(is_current(&dir, "old") && !is_current(&dir, "new"));
+        assert_eq!(
+            fs::read_to_string(dir.join("product")).expect("kept"),
+            "old"
+        );
+        let made = ensure(&dir, "new", |dir| {
+            assert_eq!(
+                fs::read_dir(dir).expect("it is there").count(),
+                0,
+                "starts empty"
+            );
+            Ok(())
+        });
+        assert!(made.expect("made"));
+    }
+}

@@ -1,9 +1,9 @@
 //! `cargo xtask test`: every test of the workspace, counted.
 //!
 //! Cargo builds the test binaries; xtask runs them itself, so that each is judged by its own list
-//! of tests, has a time limit, and is run the way it needs: the model test of the ring with loom,
-//! and binaries whose name starts with `privileged_` as root, one test at a time, or not at all,
-//! and then each of their tests is reported as not run.
+//! of tests, has a time limit, and is run the way it needs: binaries whose name starts with
+//! `privileged_` as root, one test at a time, or not at all, and then each of their tests is
+//! reported as not run.
 //!
 //! A test that finds that this host can't run it prints `not run: NAME: REASON` and returns; it
 //! counts as skipped.

@@ -16,10 +16,6 @@ use crate::build::Tools;
 use crate::process::{capture, describe};
 use crate::workspace::Workspace;
 
-/// The package with the ring, whose model test runs with loom.
-const LOOM_PACKAGE: &str = "profiler-daemon";
-/// Part of the name of every model test, so that nothing else is run with loom's atomics.
-const LOOM_FILTER: &str = "loom";
 /// How long to wait for output after a binary's end, if something it started still holds the pipe.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -31,14 +27,14 @@ pub(crate) enum Suite {
     Doctests,
 }
 
-/// A binary of Rust's test harness, and which of its tests are meant.
+/// A binary of Rust's test harness.
 pub(crate) struct Binary {
     name: String,
     executable: PathBuf,
     package_dir: PathBuf,
     privileged: bool,
-    /// Part of the names of its tests that are meant; there must be some.
-    only: Option<&'static str>,
+    /// It is a file of tests, so that it would be odd if it had none.
+    must_have_tests: bool,
 }
 
 /// How to run suites.
@@ -63,48 +59,15 @@ struct Artifact {
     package_dir: PathBuf,
 }
 
-/// All binaries of the workspace, and the model test of the ring.
+/// All tests of the workspace.
 pub(crate) fn of_workspace(workspace: &Workspace, tools: &Tools) -> Result<Vec<Suite>> {
     let mut cargo = tools.cargo(workspace)?;
-    cargo.args([
-        "test",
-        "--workspace",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ]);
-    let artifacts = build(&mut cargo)?;
-    // A file of its own, or a module of the library.
-    let loom_file = artifacts
-        .iter()
-        .find(|artifact| artifact.kind == "test" && artifact.target.contains(LOOM_FILTER));
-    let mut cargo = tools.cargo(workspace)?;
-    cargo
-        .args([
-            "test",
-            "--no-run",
-            "--message-format=json-render-diagnostics",
-            "--package",
-        ])
-        .arg(LOOM_PACKAGE)
-        .env("RUSTFLAGS", "--cfg loom")
-        .env("CARGO_PROFILE_TEST_OPT_LEVEL", "2")
-        .env("CARGO_TARGET_DIR", workspace.tools().join("loom-build"))
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    match loom_file {
-        Some(artifact) => cargo.args(["--test", &artifact.target]),
-        None => cargo.arg("--lib"),
-    };
-    let loom = build(&mut cargo)?;
-    let loom = loom
-        .into_iter()
-        .map(|artifact| Binary::new(artifact, Some(LOOM_FILTER)));
+    cargo.args(["test", "--workspace", "--no-run"]);
+    let artifacts = build(cargo.arg("--message-format=json-render-diagnostics"))?;
     let binaries = artifacts
         .into_iter()
-        .map(|artifact| Binary::new(artifact, None))
-        .chain(loom);
-    let mut suites: Vec<Suite> = binaries.map(Suite::Binary).collect();
-    suites.push(Suite::Doctests);
-    Ok(suites)
+        .map(|artifact| Suite::Binary(Binary::new(artifact)));
+    Ok(binaries.chain([Suite::Doctests]).collect())
 }
 
 /// Runs a cargo command that builds tests, and returns the binaries.
@@ -196,7 +159,7 @@ impl Suite {
 }
 
 impl Binary {
-    fn new(artifact: Artifact, only: Option<&'static str>) -> Self {
+    fn new(artifact: Artifact) -> Self {
         let Artifact {
             package,
             target,
@@ -204,28 +167,29 @@ impl Binary {
             executable,
             package_dir,
         } = artifact;
-        let privileged = kind == "test" && target.starts_with(PRIVILEGED_PREFIX);
-        let only_what = only.map(|part| format!(", {part}")).unwrap_or_default();
-        let name = format!("{package} {kind} {target}{only_what}");
+        let must_have_tests = kind == "test";
+        let privileged = must_have_tests && target.starts_with(PRIVILEGED_PREFIX);
+        let name = format!("{package} {kind} {target}");
         Self {
             name,
             executable,
             package_dir,
             privileged,
-            only,
+            must_have_tests,
         }
     }
 
     fn run(&self, settings: &Settings<'_>) -> Result<Outcome> {
         let all = self.list()?;
-        let tests = self.select(&all, settings.filters);
+        let mut outcome = Outcome::default();
+        if all.is_empty() && self.must_have_tests {
+            outcome
+                .failed
+                .push("there is no test in it: is it compiled out?".to_owned());
+        }
+        let tests = select(&all, settings.filters);
         if tests.is_empty() {
-            let missing = self.only.filter(|_| settings.filters.is_empty());
-            let failed = missing.map(|part| format!("there is no test whose name holds `{part}`"));
-            return Ok(Outcome {
-                failed: failed.into_iter().collect(),
-                ..Outcome::default()
-            });
+            return Ok(outcome);
         }
         let mut command = self.command();
         command.arg("--show-output");
@@ -240,7 +204,7 @@ impl Binary {
     }
 
     fn decline(&self, settings: &Settings<'_>, reason: &str) -> Result<Outcome> {
-        let tests = self.select(&self.list()?, settings.filters);
+        let tests = select(&self.list()?, settings.filters);
         let skipped = tests.into_iter().map(|name| {
             println!("not run: {name}: {reason}");
             (name, reason.to_owned())
@@ -257,14 +221,6 @@ impl Binary {
         Ok(libtest::parse_list(&listed))
     }
 
-    fn select(&self, tests: &[String], filters: &[String]) -> Vec<String> {
-        let is_meant = |name: &&String| {
-            self.only.is_none_or(|part| name.contains(part))
-                && (filters.is_empty() || filters.iter().any(|filter| name.contains(filter)))
-        };
-        tests.iter().filter(is_meant).cloned().collect()
-    }
-
     fn command(&self) -> Command {
         let mut command = Command::new(&self.executable);
         // As cargo does.
@@ -273,6 +229,14 @@ impl Binary {
             .env("CARGO_MANIFEST_DIR", &self.package_dir);
         command
     }
+}
+
+/// Those of the tests whose names hold one of the filters; without a filter, all.
+fn select(tests: &[String], filters: &[String]) -> Vec<String> {
+    let is_meant = |name: &&String| {
+        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
+    };
+    tests.iter().filter(is_meant).cloned().collect()
 }
 
 /// Runs a command, passing on what it prints, and returns its standard output and how it ended.

@@ -3,26 +3,28 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use super::BpfToolchain;
 use super::download::Apt;
-use super::elf::{multiarch_libraries, wrap};
+use super::wrapper::{self, multiarch_libraries};
 use crate::process::{capture, run};
 use crate::stamp;
 use crate::workspace::Workspace;
 
 const PACKAGES: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"];
+/// The directory of the unpacked compiler, which the linker's wrapper refers to.
+const COMPILER: &str = "bpf-rustc";
 const LINKER_VERSION: &str = "0.13.0";
 /// LLVM versions that this bpf-linker can be built for.
 const LINKER_LLVMS: [u32; 3] = [21, 22, 23];
 
 /// Unpacks the compiler and builds the linker, unless that has been done.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<BpfToolchain> {
-    let compiler = workspace.tools().join("bpf-rustc");
+    let compiler = workspace.tools().join(COMPILER);
     let recipe = format!("{} with wrapper, 1\n", PACKAGES.join(" "));
     if !stamp::is_current(&compiler, &recipe) {
         ensure!(Apt::is_available(), "this machine has no apt");
@@ -35,12 +37,16 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<BpfToolchain> {
         );
         let root = dir.join("root");
         stamp::empty(&root)?;
-        let packages = Apt::open(&workspace.tools().join("apt"))?.unpack(PACKAGES, &root)?;
+        let packages = Apt::open(&workspace.tools().join("apt"))?
+            .unpack(PACKAGES, &root)
+            .context("Debian 12 has them in its security archive, bookworm-security")?;
         eprintln!("unpacked {}", packages.join(", "));
-        let bin = dir.join("bin");
-        stamp::empty(&bin)?;
-        wrap(&bin, "rustc", "usr/bin/rustc", &root)?;
-        wrap(&bin, "clippy-driver", "usr/bin/clippy-driver", &root)
+        let libraries = format!("../root/{}", multiarch_libraries(&root)?);
+        for program in ["rustc", "clippy-driver"] {
+            let path = format!("../root/usr/bin/{program}");
+            wrapper::write(&dir.join("bin"), program, &path, &libraries)?;
+        }
+        Ok(())
     })?;
     let rustc = compiler.join("bin/rustc");
     let version = capture(Command::new(&rustc).arg("-vV"))?;
@@ -101,38 +107,23 @@ fn build_linker(workspace: &Workspace, compiler: &Path, llvm: u32, dir: &Path) -
         .env("LD_LIBRARY_PATH", &libraries)
         // All of its work is LLVM's.
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS"))
     .context("can't build bpf-linker")?;
     fs::remove_dir_all(&build).with_context(|| format!("can't remove {}", build.display()))?;
     // The wrapper brings LLVM's own dependencies, which an rpath in the linker would not.
-    let bin = dir.join("bin");
-    stamp::empty(&bin)?;
-    write_linker_wrapper(&bin, compiler)
-}
-
-fn write_linker_wrapper(bin: &Path, compiler: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let name = compiler
-        .file_name()
-        .and_then(|name| name.to_str())
-        .context("no name")?;
-    let libraries = multiarch_libraries(&compiler.join("root"))?;
-    let script = format!(
-        "#!/bin/sh\n\
-         here=${{0%/*}}/..\n\
-         LD_LIBRARY_PATH=$here/../{name}/root/{libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\n\
-         export LD_LIBRARY_PATH\n\
-         exec \"$here/root/bin/bpf-linker\" \"$@\"\n"
-    );
-    let path = bin.join("bpf-linker");
-    fs::write(&path, script)
-        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("can't write {}", path.display()))
+    let libraries = format!("../../{COMPILER}/root/{}", multiarch_libraries(&root)?);
+    wrapper::write(
+        &dir.join("bin"),
+        "bpf-linker",
+        "../root/bin/bpf-linker",
+        &libraries,
+    )
 }
 
 /// The shared library of LLVM: `libLLVM.so.22.1`.
-fn find_llvm(libraries: &Path) -> Result<std::path::PathBuf> {
+fn find_llvm(libraries: &Path) -> Result<PathBuf> {
     let entries =
         fs::read_dir(libraries).with_context(|| format!("can't read {}", libraries.display()))?;
     entries
@@ -153,4 +144,16 @@ fn llvm_major(version: &str) -> Option<u32> {
         .lines()
         .find_map(|line| line.strip_prefix("LLVM version: "))?;
     version.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::llvm_major;
+
+    #[test]
+    fn the_llvm_version_is_read_from_the_compiler() {
+        let version = "rustc 1.96.0\nbinary: rustc\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
+        assert_eq!(llvm_major(version), Some(22));
+        assert_eq!(llvm_major("rustc 1.96.0\nbinary: rustc\n"), None);
+    }
 }

@@ -253,3 +253,109 @@ fn closure(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STANZAS: &str = "Package: a\nVersion: 1:2.0-1~deb12u1\nArchitecture: amd64\n\
+         Pre-Depends: pre\nDepends: b (>= 1.0), c:any | d (<< 3), libc6 (>= 2.34)\n\
+         Description: says Depends: nothing\n more\n\n\
+         Package: b\nVersion: 1.5\nDescription: none\n\n\
+         Package: a\nVersion: 0.9\n\n";
+
+    fn archive(
+        packages: &'static [(&str, &str)],
+    ) -> impl FnMut(&BTreeSet<String>) -> Result<Vec<Package>> {
+        |names| {
+            let known = packages.iter().filter(|(name, _)| names.contains(*name));
+            Ok(known
+                .map(|(name, depends)| Package {
+                    name: (*name).to_owned(),
+                    version: "1".to_owned(),
+                    depends: parse_depends(depends),
+                })
+                .collect())
+        }
+    }
+
+    fn names(packages: &[Package]) -> Vec<&str> {
+        packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn stanzas_give_the_first_version_and_all_dependencies() {
+        let packages = parse_stanzas(STANZAS);
+        assert_eq!(names(&packages), ["a", "b"]);
+        let a = packages.first().expect("there are two");
+        assert_eq!(a.version, "1:2.0-1~deb12u1");
+        assert_eq!(
+            a.depends,
+            [vec!["pre"], vec!["b"], vec!["c", "d"], vec!["libc6"]]
+        );
+    }
+
+    #[test]
+    fn empty_answers_are_no_packages() {
+        assert_eq!(parse_stanzas(""), []);
+        assert_eq!(parse_stanzas("N: Unable to locate package x\n"), []);
+        assert_eq!(parse_depends(""), Vec::<Vec<String>>::new());
+    }
+
+    #[test]
+    fn the_closure_stops_at_the_system_and_ends_in_circles() {
+        let show = archive(&[
+            ("a", "b, libc6"),
+            ("b", "c"),
+            ("c", "a, libc6"),
+            ("unwanted", ""),
+        ]);
+        let packages = closure(&["a"], &["libc6"], show).expect("everything is there");
+        assert_eq!(names(&packages), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn of_alternatives_the_first_that_exists_is_taken() {
+        let show = archive(&[("a", "gone | b | c"), ("b", ""), ("c", "")]);
+        let packages = closure(&["a"], &[], show).expect("everything is there");
+        assert_eq!(names(&packages), ["a", "b"]);
+    }
+
+    #[test]
+    fn an_alternative_of_the_system_is_enough() {
+        let show = archive(&[("a", "b | libc6-dev"), ("b", "")]);
+        let packages = closure(&["a"], &["libc6-dev"], show).expect("everything is there");
+        assert_eq!(names(&packages), ["a"]);
+    }
+
+    #[test]
+    fn a_package_that_is_nowhere_is_named_with_who_wants_it() {
+        let show = archive(&[("a", "gone (>= 2) | lost")]);
+        let error = closure(&["a"], &[], show)
+            .expect_err("two are missing")
+            .to_string();
+        assert!(
+            error.contains("no package gone or lost (wanted by a)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_configuration_points_apt_into_its_own_directory() {
+        let text = configuration(Path::new("/x/apt"));
+        for key in [
+            "Dir::State ",
+            "Dir::State::lists ",
+            "Dir::State::status ",
+            "Dir::Cache ",
+            "Dir::Log ",
+        ] {
+            let line = text.lines().find(|line| line.starts_with(key)).expect(key);
+            assert!(line.contains("\"/x/apt"), "{line}");
+        }
+        assert!(text.contains("#clear APT::Update::Post-Invoke;\n"));
+    }
+}

@@ -8,20 +8,21 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::download::Apt;
+use super::wrapper::{self, multiarch_libraries};
 use crate::process::{capture, find, join_path, output};
 use crate::stamp;
 use crate::workspace::Workspace;
 
-const RECIPE: &str = "libelf and zlib, headers and archives, 1\n";
+const RECIPE: &str = "libelf and zlib, headers and archives, 2\n";
 const HOST_RECIPE: &str = "make and pkgconf, 1\n";
-const HEADERS: &[&str] = &["libelf.h", "gelf.h", "zlib.h"];
+const HEADERS: &[&str] = &["libelf.h", "gelf.h", "zlib.h", "zconf.h"];
 const ARCHIVES: &[&str] = &["libelf.a", "libz.a"];
 /// Where the directory's content comes from, in words.
 const ORIGIN: &str = "origin";
@@ -126,47 +127,14 @@ fn host_tools(workspace: &Workspace) -> Result<Option<PathBuf>> {
         let root = dir.join("root");
         Apt::open(&workspace.tools().join("apt"))?.unpack(&["make", "pkgconf-bin"], &root)?;
         let bin = dir.join("bin");
-        stamp::empty(&bin)?;
-        wrap(&bin, "make", "usr/bin/make", &root)?;
-        wrap(&bin, "pkg-config", "usr/bin/pkgconf", &root)
+        let libraries = format!("../root/{}", multiarch_libraries(&root)?);
+        wrapper::write(&bin, "make", "../root/usr/bin/make", &libraries)?;
+        wrapper::write(&bin, "pkg-config", "../root/usr/bin/pkgconf", &libraries)
     })?;
     if fetched {
         eprintln!("make, pkg-config: Debian's, unpacked in {}", dir.display());
     }
     Ok(Some(dir.join("bin")))
-}
-
-/// Writes a script `bin/name` that starts `program` of the unpacked `../root` with the libraries
-/// that lie beside it. It finds them from its own place, so the checkout can be moved.
-pub(crate) fn wrap(bin: &Path, name: &str, program: &str, root: &Path) -> Result<()> {
-    let libraries = multiarch_libraries(root)?;
-    let script = format!(
-        "#!/bin/sh\n\
-         root=${{0%/*}}/../root\n\
-         LD_LIBRARY_PATH=$root/{libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\n\
-         export LD_LIBRARY_PATH\n\
-         exec \"$root/{program}\" \"$@\"\n"
-    );
-    let path = bin.join(name);
-    fs::write(&path, script)
-        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("can't write {}", path.display()))
-}
-
-/// The directory of shared libraries in an unpacked root, relative to it: `usr/lib/TRIPLET`.
-pub(crate) fn multiarch_libraries(root: &Path) -> Result<String> {
-    let usr_lib = root.join("usr/lib");
-    let entries = fs::read_dir(&usr_lib)
-        .with_context(|| format!("the unpacked packages have no {}", usr_lib.display()))?;
-    for entry in entries.flatten() {
-        if let Some(name) = entry.file_name().to_str()
-            && name.ends_with("-linux-gnu")
-        {
-            return Ok(format!("usr/lib/{name}"));
-        }
-    }
-    // Programs that link to nothing but the C library bring no directory of their own.
-    Ok("usr/lib".to_owned())
 }
 
 fn make(workspace: &Workspace, compiler: &OsStr, dir: &Path) -> Result<()> {
@@ -241,25 +209,18 @@ fn fetch(workspace: &Workspace, dir: &Path) -> Result<Vec<String>> {
         .iter()
         .map(|name| (libraries.join(name), dir.join("lib").join(name)));
     let include = root.join("usr/include");
-    let mut headers = HEADERS
-        .iter()
-        .map(|name| include.join(name))
-        .collect::<Vec<_>>();
-    // zlib's second header lies in a directory named after the architecture.
-    let entries =
-        fs::read_dir(&include).with_context(|| format!("can't read {}", include.display()))?;
-    headers.extend(
-        entries
-            .flatten()
-            .map(|entry| entry.path().join("zconf.h"))
-            .filter(|path| path.is_file()),
-    );
-    let headers = headers.into_iter().filter_map(|from| {
-        let to = dir.join("include").join(from.file_name()?);
-        Some((from, to))
+    let headers = HEADERS.iter().map(|name| {
+        // Some releases keep what depends on the architecture in a directory named after it.
+        let special = libraries
+            .file_name()
+            .map(|triplet| include.join(triplet).join(name));
+        let from = special
+            .filter(|path| path.is_file())
+            .unwrap_or_else(|| include.join(name));
+        (from, dir.join("include").join(name))
     });
     for (from, to) in archives.chain(headers) {
-        fs::copy(&from, &to).with_context(|| format!("libelf-dev has no {}", from.display()))?;
+        fs::copy(&from, &to).with_context(|| format!("the packages have no {}", from.display()))?;
     }
     fs::remove_dir_all(&root).with_context(|| format!("can't remove {}", root.display()))?;
     let wanted =

@@ -4,13 +4,14 @@ pub(crate) mod debian;
 pub(crate) mod download;
 pub(crate) mod elf;
 pub(crate) mod rustup;
+mod wrapper;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::process::{capture, describe, find, output};
 use crate::stamp;
@@ -167,14 +168,20 @@ const CHECK_SOURCE: &str = "#![no_std]\n#![no_main]\n\n\
 /// Checks that a file is a BPF object that describes its types.
 pub(crate) fn check_object(path: &Path) -> Result<()> {
     let bytes = fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+    check_bytes(&bytes).map_err(|what| anyhow!("{} {what}", path.display()))
+}
+
+fn check_bytes(bytes: &[u8]) -> Result<(), &'static str> {
     // The machine is a 16-bit field at offset 18 of every ELF header; BPF is 247.
-    let is_bpf = bytes.starts_with(b"\x7fELF") && bytes.get(18..20) == Some(&[247, 0]);
-    ensure!(is_bpf, "{} is not a BPF object", path.display());
-    ensure!(
-        bytes.windows(5).any(|window| window == b".BTF\0"),
-        "{} has no .BTF section: the linker ran without --btf or without debug information",
-        path.display()
-    );
+    if !bytes.starts_with(b"\x7fELF") || bytes.get(18..20) != Some(&[247, 0]) {
+        return Err("is not a BPF object");
+    }
+    // A section's name may be the end of another's, such as .rel.BTF.
+    if !bytes.windows(5).any(|window| window == b".BTF\0") {
+        return Err(
+            "has no .BTF section: the linker ran without --btf or without debug information",
+        );
+    }
     Ok(())
 }
 
@@ -230,4 +237,29 @@ fn from_environment(workspace: &Workspace) -> Result<Option<BpfToolchain>> {
     };
     toolchain.verify(workspace)?;
     Ok(Some(toolchain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_bytes;
+
+    #[test]
+    fn only_bpf_objects_with_types_are_taken() {
+        let mut object = b"\x7fELF".to_vec();
+        object.resize(18, 0);
+        object.extend([247, 0]);
+        assert!(check_bytes(&object).expect_err("no types").contains(".BTF"));
+        object.extend(b".rel.BTF\0");
+        assert_eq!(check_bytes(&object), Ok(()));
+        // An x86-64 object.
+        if let Some(machine) = object.get_mut(18) {
+            *machine = 62;
+        }
+        assert!(
+            check_bytes(&object)
+                .expect_err("not BPF")
+                .contains("BPF object")
+        );
+        assert!(check_bytes(b"").is_err());
+    }
 }

@@ -77,3 +77,22 @@ fn nightlies(list: &str) -> Vec<String> {
     names.sort_by(|a, b| is_dated(a).cmp(&is_dated(b)).then_with(|| b.cmp(a)));
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::nightlies;
+
+    #[test]
+    fn the_undated_nightly_comes_first_and_then_the_newest() {
+        let list = "stable-x86_64-unknown-linux-gnu (active, default)\n\
+             nightly-2025-01-02-x86_64-unknown-linux-gnu\nnightly-x86_64-unknown-linux-gnu\n\
+             nightly-2026-03-04-x86_64-unknown-linux-gnu\n1.95.0-x86_64-unknown-linux-gnu\n";
+        let expected = [
+            "nightly-x86_64-unknown-linux-gnu",
+            "nightly-2026-03-04-x86_64-unknown-linux-gnu",
+            "nightly-2025-01-02-x86_64-unknown-linux-gnu",
+        ];
+        assert_eq!(nightlies(list), expected);
+        assert_eq!(nightlies("no installed toolchains\n"), Vec::<String>::new());
+    }
+}
