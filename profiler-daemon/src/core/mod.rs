@@ -105,6 +105,11 @@ impl Core {
         self.machine.begin_window(self.watermark_ns);
     }
 
+    /// Watches these targets from the watermark on. One that was watched before keeps its figures.
+    pub fn retarget(&mut self, targets: Vec<TargetSpec>) {
+        self.machine.retarget(targets, self.watermark_ns);
+    }
+
     /// All figures as of the watermark.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -115,6 +120,12 @@ impl Core {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.machine.counts.lost
+    }
+
+    /// Records taken in since the window began.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.machine.counts.total()
     }
 
     /// Threads of the target with this number that are alive.

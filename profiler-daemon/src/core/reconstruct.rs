@@ -386,6 +386,21 @@ impl Reconstruction {
         }
     }
 
+    /// Watches these targets from now on; threads that come to one count for it from `now_ns` on.
+    pub(super) fn retarget(&mut self, specs: Vec<TargetSpec>, now_ns: u64) {
+        let moved = self.spans.ledger.retarget(specs);
+        for thread in self.threads.iter_mut() {
+            let number = thread.target.map(usize::from);
+            thread.target = number.and_then(|number| moved.get(number).copied().flatten());
+            if thread.target.is_none() {
+                thread.figures = None;
+                if self.spans.ledger.enroll(thread) {
+                    thread.observed_from_ns = now_ns.max(thread.met_ns).max(self.spans.shown_ns);
+                }
+            }
+        }
+    }
+
     /// The thread with this id, if need be as one that was never announced; the idle task is none.
     #[inline]
     fn find_or_meet(&mut self, tid: u32, now_ns: u64) -> Option<Slot> {

@@ -135,6 +135,24 @@ impl Ledger {
         });
     }
 
+    /// Watches these targets from now on. One that was watched before keeps its figures. Returns for
+    /// each old target the number that it has now, if it is still there.
+    pub(super) fn retarget(&mut self, specs: Vec<TargetSpec>) -> Vec<Option<u16>> {
+        let mut old: Vec<Option<Target>> = self.targets.drain(..).map(Some).collect();
+        let mut moved = vec![None; old.len()];
+        for spec in specs {
+            let place = old
+                .iter()
+                .position(|target| target.as_ref().is_some_and(|target| target.spec == spec));
+            let kept = place.and_then(|place| {
+                moved[place] = u16::try_from(self.targets.len()).ok();
+                old[place].take()
+            });
+            self.targets.push(kept.unwrap_or_else(|| Target::new(spec)));
+        }
+        moved
+    }
+
     /// Puts a thread into the first target that takes it, if it is in none.
     pub(super) fn enroll(&self, thread: &mut Thread) -> bool {
         if thread.target.is_some() {

@@ -56,6 +56,8 @@ pub struct Engine {
     end_ns: u64,
     max_interval: Duration,
     work: Work,
+    /// Fullest that a ring was since somebody asked.
+    fill: f64,
     lost: u64,
     resync_at: Option<Instant>,
     calibrated_at: Instant,
@@ -77,6 +79,7 @@ impl Engine {
             end_ns: u64::MAX,
             max_interval,
             work: Work::default(),
+            fill: 0.0,
             lost: 0,
             resync_at: None,
             calibrated_at: Instant::now(),
@@ -104,6 +107,7 @@ impl Engine {
             let _ = self.kernel.calibrate();
         }
         let fill = self.kernel.fill();
+        self.fill = self.fill.max(fill);
         let slack_ns = if fill > URGENT_FILL { 0 } else { SLACK_NS };
         self.drain_to(self.kernel.now_ns().saturating_sub(slack_ns));
         self.resync_after_loss();
@@ -166,6 +170,11 @@ impl Engine {
     /// The figures' side.
     pub fn core(&mut self) -> &mut Core {
         &mut self.core
+    }
+
+    /// The fullest that a ring was, from 0 to 1, since this was last asked.
+    pub fn take_fill(&mut self) -> f64 {
+        std::mem::take(&mut self.fill)
     }
 
     /// What the loop has done so far.
