@@ -46,9 +46,9 @@ pub struct Config {
     pub task_start_boottime: u32,
     /// `task_struct.real_parent`.
     pub task_real_parent: u32,
-    /// The byte of `task_struct` that holds the bit `in_iowait`, or [`ABSENT`].
+    /// The byte of `task_struct` that holds the bit `in_iowait`; any byte if there is none.
     pub task_in_iowait: u32,
-    /// The bit in that byte.
+    /// The bit in that byte; 0 if there is none.
     pub task_in_iowait_mask: u32,
     /// `task_struct.sched_info.pcount`, or [`ABSENT`].
     pub task_pcount: u32,
@@ -64,14 +64,14 @@ pub struct Config {
     pub rq_clock: u32,
     /// The number of a [`super::Clock`].
     pub clock: u32,
-    /// One of [`switch_args`].
-    pub switch_args: u32,
-    /// Records in one CPU's ring, a power of two.
-    pub ring_records: u32,
+    /// 1 if the fields of `sched_info` are there, else 0.
+    pub has_sched_info: u32,
+    /// The power of two that is the number of records in one CPU's ring.
+    pub ring_shift: u32,
     /// How many records a ring may hold before switches and wakeups are dropped.
     pub ring_limit: u32,
-    /// A doorbell rings whenever a ring's unread records are a multiple of this power of two.
-    pub doorbell_mark: u32,
+    /// A doorbell rings whenever none of these bits is set in the number of a ring's unread records.
+    pub doorbell_mask: u32,
     /// Bytes in the side channel above which a side record wakes the daemon.
     pub side_mark: u32,
 }
@@ -98,23 +98,12 @@ impl Config {
         cfs_rq_rq: ABSENT,
         rq_clock: ABSENT,
         clock: 0,
-        switch_args: 0,
-        ring_records: 0,
+        has_sched_info: 0,
+        ring_shift: 0,
         ring_limit: 0,
-        doorbell_mark: 0,
+        doorbell_mask: 0,
         side_mark: 0,
     };
-}
-
-/// The forms that the arguments of `sched_switch` have had.
-pub mod switch_args {
-    /// `preempt, prev, next`: before Linux 5.18.
-    pub const WITHOUT_STATE: u32 = 0;
-    /// `preempt, prev, next, prev_state`: since Linux 5.18.
-    pub const STATE_LAST: u32 = 1;
-    /// `preempt, prev_state, prev, next`: release candidates of 5.18, and kernels that took the
-    /// change from there.
-    pub const STATE_FIRST: u32 = 2;
 }
 
 /// Names of the maps.
@@ -129,10 +118,14 @@ pub mod maps {
     pub const CLOCK_READING: &str = "CLOCK_READING";
 }
 
-/// Names of the programs; a hook's program has the hook's name.
+/// Names of the programs; a hook's program has the hook's name, with more behind it if there are several.
 pub mod programs {
-    /// Every switch from one thread to another.
+    /// Every switch from one thread to another: arguments `preempt, prev, next, prev_state`.
     pub const SCHED_SWITCH: &str = "sched_switch";
+    /// The same: arguments `preempt, prev_state, prev, next`.
+    pub const SCHED_SWITCH_STATE_FIRST: &str = "sched_switch_state_first";
+    /// The same: arguments `preempt, prev, next`.
+    pub const SCHED_SWITCH_WITHOUT_STATE: &str = "sched_switch_without_state";
     /// Every wakeup.
     pub const SCHED_WAKEUP: &str = "sched_wakeup";
     /// The first wakeup of a new thread.

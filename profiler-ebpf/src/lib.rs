@@ -144,10 +144,10 @@ pub struct Switch {
     /// Flags in it are the kernel's; see the state table in the daemon's `core`.
     pub prev_state: u16,
     /// With [`switch_flags::NEXT_COUNTED`]: low 16 bits of how often the incoming thread had been
-    /// given a CPU before this time (`sched_info.pcount`; 0 for a new thread). The kernel counts a
-    /// switch-in as it settles the stamp, after this record is made, and doesn't count one without a
-    /// stamp. So the next switch-in of the thread reads one more if this one has
-    /// [`switch_flags::NEXT_STAMPED`], and the same if not; else something in between was missed.
+    /// given a CPU before this time (`sched_info.pcount`; 0 for a new thread). The kernel counts this
+    /// time just after the record is made. So the next switch-in of the thread reads one more (the same
+    /// if this one has [`switch_flags::NEXT_UNQUEUED`], since Linux 5.14); else something that it did in
+    /// between was missed.
     pub next_runs: u16,
     /// Zero.
     pub _pad: u16,
@@ -161,9 +161,7 @@ pub struct Switch {
 pub mod switch_flags {
     /// The outgoing thread was preempted: whatever its state word says, it is runnable.
     pub const PREEMPT: u8 = 1 << 0;
-    /// [`super::Switch::next_delay_ns`] holds a figure: the kernel knows when the incoming thread was
-    /// queued. It doesn't if the thread was preempted after it had begun to go to sleep (its state
-    /// word was no longer 0): it was runnable all the time, and the kernel leaves that out of its books.
+    /// [`super::Switch::next_delay_ns`] holds a figure.
     pub const NEXT_STAMPED: u8 = 1 << 1;
     /// The outgoing thread waits for a block device (`task->in_iowait`).
     pub const PREV_IOWAIT: u8 = 1 << 2;

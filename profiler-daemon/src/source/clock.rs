@@ -2,11 +2,12 @@
 //!
 //! The run queue's clock is the scheduler's own: it runs at the same rate as `CLOCK_MONOTONIC` but for
 //! what NTP does to the latter, and began at another moment. The distance is measured thus: read
-//! `CLOCK_MONOTONIC`, yield the CPU, and run a probe that reads this CPU's run-queue clock and then
-//! `CLOCK_MONOTONIC`. The yield brings the run queue's clock up to date, so its value belongs to a moment
-//! between the two readings. (If the thread is moved to another CPU meanwhile, that CPU's clock was
-//! brought up to date when it came in there.) Each try gives an interval that the distance is in; the
-//! intervals of a few tries, some hundred nanoseconds each, are intersected.
+//! `CLOCK_MONOTONIC`, ask for this thread's CPU time, and run a probe that reads this CPU's run-queue
+//! clock and then `CLOCK_MONOTONIC`. To answer for the CPU time the kernel brings the run queue's clock
+//! up to date (`task_sched_runtime` in kernel/sched/core.c), so its value belongs to a moment between the
+//! two readings. (If the thread is moved to another CPU meanwhile, that CPU's clock was brought up to date
+//! when it came in there.) Each try gives an interval that the distance is in; the intervals of a few
+//! tries, each below a microsecond, are intersected.
 
 use std::os::fd::AsFd;
 
@@ -24,8 +25,8 @@ use super::{
     sync::{AtomicU64, Ordering},
 };
 
-/// Readings for one calibration: it takes some 50 microseconds.
-const TRIES: u32 = 24;
+/// Readings for one measurement.
+const TRIES: u32 = 8;
 
 /// The distance between the two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,8 @@ impl RecordClock {
         let mut bounds = Vec::with_capacity(TRIES as usize);
         for _ in 0..TRIES {
             let before_ns = monotonic_ns();
-            rustix::thread::sched_yield();
+            // Only what it does on the way matters.
+            let _cpu_time = clock_gettime(ClockId::ThreadCPUTime);
             program
                 .test_run(RawTracePointRunOptions::new())
                 .map_err(|error| failed(chain(&error)))?;

@@ -2,7 +2,7 @@
 
 use profiler_ebpf::{
     Clock,
-    config::{ABSENT, Config, switch_args},
+    config::{ABSENT, Config, programs},
 };
 
 use super::btf::{Btf, Field, Parameter};
@@ -175,51 +175,41 @@ pub struct Finding {
 /// What the probes are told about this kernel, and how it was found out.
 #[derive(Clone, Debug)]
 pub(crate) struct Survey {
-    /// All offsets that were found and the form of `sched_switch`; the ring's sizes are not set.
+    /// All offsets that were found; the ring's sizes are not set.
     pub(crate) config: Config,
     /// One for each field.
     pub(crate) findings: Vec<Finding>,
-    /// Whether the arguments of `sched_switch` are understood.
-    pub(crate) switch_understood: bool,
+    /// The program for the form that the arguments of `sched_switch` have here, if it is a known one.
+    pub(crate) switch_program: Option<&'static str>,
 }
 
 /// Looks for all fields.
 pub(crate) fn survey(btf: &Btf) -> Survey {
     let mut config = Config::UNSET;
     let findings = ROWS.iter().map(|row| find(btf, row, &mut config)).collect();
-    let form = btf
+    let switch_program = btf
         .tracepoint_parameters("sched_switch")
         .as_deref()
-        .and_then(switch_form);
-    config.switch_args = form.unwrap_or(switch_args::WITHOUT_STATE);
-    config.clock = if has_run_queue_clock(&config) {
-        Clock::RunQueue
-    } else {
-        Clock::Monotonic
-    } as u32;
-    Survey {
-        config,
-        findings,
-        switch_understood: form.is_some(),
+        .and_then(switch_program);
+    let has = |offsets: &[u32]| !offsets.contains(&ABSENT);
+    if !has(&[config.task_cfs_rq, config.cfs_rq_rq, config.rq_clock]) {
+        config.clock = Clock::Monotonic as u32;
     }
-}
-
-/// Whether all fields that lead to the run queue's clock are there.
-pub(crate) fn has_run_queue_clock(config: &Config) -> bool {
-    [config.task_cfs_rq, config.cfs_rq_rq, config.rq_clock]
-        .iter()
-        .all(|&offset| offset != ABSENT)
-}
-
-/// Whether all fields of the kernel's own run-queue books are there.
-pub(crate) fn has_sched_info(config: &Config) -> bool {
-    [
+    let sched_info = [
         config.task_pcount,
         config.task_run_delay,
         config.task_last_queued,
-    ]
-    .iter()
-    .all(|&offset| offset != ABSENT)
+    ];
+    config.has_sched_info = u32::from(has(&sched_info));
+    if config.task_in_iowait == ABSENT {
+        // No bit of it will be looked at.
+        config.task_in_iowait = config.task_pid;
+    }
+    Survey {
+        config,
+        findings,
+        switch_program,
+    }
 }
 
 fn find(btf: &Btf, row: &Row, config: &mut Config) -> Finding {
@@ -251,22 +241,22 @@ fn is_readable(row: &Row, field: Field) -> bool {
     }
 }
 
-/// Which of the known forms the parameters of `sched_switch` have.
+/// The program for the form that the parameters of `sched_switch` have.
 ///
 /// They are nameless in the type information, but their types tell them apart.
-fn switch_form(parameters: &[Parameter]) -> Option<u32> {
+fn switch_program(parameters: &[Parameter]) -> Option<&'static str> {
     let is_task = |parameter: &Parameter| *parameter == Parameter::PointerTo("task_struct".into());
     let is_bool = |parameter: &Parameter| *parameter == Parameter::Value("_Bool".into());
     let is_state = |parameter: &Parameter| *parameter == Parameter::Value("unsigned int".into());
     match parameters {
         [preempt, prev, next] if is_bool(preempt) && is_task(prev) && is_task(next) => {
-            Some(switch_args::WITHOUT_STATE)
+            Some(programs::SCHED_SWITCH_WITHOUT_STATE)
         }
         [preempt, a, b, c] if is_bool(preempt) && is_task(b) => {
             if is_task(a) && is_state(c) {
-                Some(switch_args::STATE_LAST)
+                Some(programs::SCHED_SWITCH)
             } else if is_state(a) && is_task(c) {
-                Some(switch_args::STATE_FIRST)
+                Some(programs::SCHED_SWITCH_STATE_FIRST)
             } else {
                 None
             }

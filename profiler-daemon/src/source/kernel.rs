@@ -14,7 +14,7 @@ use crate::core::Stream;
 use super::{
     clock::{self, RecordClock, Relation},
     error::StartError,
-    load::{self, refused},
+    load::{self, Hook, refused},
     ring::Rings,
     side::Side,
     stats::{self, ProbeStats},
@@ -118,8 +118,8 @@ pub struct Kernel {
     clock: RecordClock,
     ebpf: Ebpf,
     wakeups: bool,
-    /// The programs that are attached.
-    attached: Vec<&'static str>,
+    /// What is attached.
+    hooks: Vec<Hook>,
 }
 
 impl Kernel {
@@ -139,18 +139,21 @@ impl Kernel {
         loaded.load_clock_reader()?;
         let clock = RecordClock::new(loaded.clock, loaded.map(maps::CLOCK_READING)?, &loaded.ebpf)?;
         // Names and births first: whoever switches is then known.
-        let mut attached = vec![
-            programs::TASK_RENAME,
-            programs::SCHED_PROCESS_EXEC,
-            programs::SCHED_WAKEUP_NEW,
+        let mut hooks = vec![
+            Hook::of(programs::TASK_RENAME),
+            Hook::of(programs::SCHED_PROCESS_EXEC),
+            Hook::of(programs::SCHED_WAKEUP_NEW),
         ];
         let wakeups = options.wakeups || !loaded.stamps;
         if wakeups {
-            attached.push(programs::SCHED_WAKEUP);
+            hooks.push(Hook::of(programs::SCHED_WAKEUP));
         }
-        attached.push(programs::SCHED_SWITCH);
-        for name in &attached {
-            loaded.attach(name)?;
+        hooks.push(Hook {
+            tracepoint: programs::SCHED_SWITCH,
+            program: loaded.switch_program,
+        });
+        for hook in &hooks {
+            loaded.attach(hook)?;
         }
         let mut ebpf = loaded.ebpf;
         let channel = ebpf
@@ -167,7 +170,7 @@ impl Kernel {
             clock,
             ebpf,
             wakeups,
-            attached,
+            hooks,
         })
     }
 
@@ -213,8 +216,8 @@ impl Kernel {
         self.clock.relation()
     }
 
-    /// Relates the clocks anew. It takes some 50 microseconds; once in some seconds is enough, since
-    /// the clocks' rates differ by no more than NTP corrects, which is far below 500 ns a millisecond.
+    /// Relates the clocks anew. It takes some 50 microseconds; once in a few seconds is enough, since
+    /// their rates differ by what NTP corrects: mostly below a microsecond a second, at most 500.
     pub fn calibrate(&mut self) -> Result<(), StartError> {
         self.clock.measure(&self.ebpf)
     }
@@ -294,12 +297,11 @@ impl Kernel {
     /// What each attached probe has cost so far; see [`super::Counting`].
     #[must_use]
     pub fn probe_stats(&self) -> Vec<ProbeStats> {
-        let read = |name: &&'static str| {
-            let program = self.ebpf.program(name)?;
-            let program = program.fd().ok()?;
-            stats::read(name, program.as_fd()).ok()
+        let read = |hook: &Hook| {
+            let program = self.ebpf.program(hook.program)?.fd().ok()?;
+            stats::read(hook.tracepoint, program.as_fd()).ok()
         };
-        self.attached.iter().filter_map(read).collect()
+        self.hooks.iter().filter_map(read).collect()
     }
 }
 

@@ -40,6 +40,23 @@ const EPERM: i32 = rustix::io::Errno::PERM.raw_os_error();
 /// `ENOMEM`.
 const ENOMEM: i32 = rustix::io::Errno::NOMEM.raw_os_error();
 
+/// A tracepoint and the program for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hook {
+    pub(crate) tracepoint: &'static str,
+    pub(crate) program: &'static str,
+}
+
+impl Hook {
+    /// A tracepoint with the program that has its name.
+    pub(crate) fn of(tracepoint: &'static str) -> Self {
+        Self {
+            tracepoint,
+            program: tracepoint,
+        }
+    }
+}
+
 /// The kernel half, loaded and not yet attached.
 pub(crate) struct Loaded {
     pub(crate) ebpf: Ebpf,
@@ -47,6 +64,8 @@ pub(crate) struct Loaded {
     /// Whether the kernel's own run-queue books can be used.
     pub(crate) stamps: bool,
     pub(crate) cpus: usize,
+    /// The program that records switches on this kernel.
+    pub(crate) switch_program: &'static str,
     /// For the programs that are loaded by the name of a kernel type.
     types: aya::Btf,
 }
@@ -69,11 +88,11 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
         source,
     };
     let btf = Btf::parse(Path::new(VMLINUX)).map_err(no_btf)?;
-    let mut config = configure(&btf, options.clock)?;
+    let (mut config, switch_program) = configure(&btf, options.clock)?;
     drop(btf);
-    config.ring_records = records;
+    config.ring_shift = records.trailing_zeros();
     config.ring_limit = records - records / RESERVE_DIVISOR;
-    config.doorbell_mark = records / DOORBELL_DIVISOR;
+    config.doorbell_mask = records / DOORBELL_DIVISOR - 1;
     config.side_mark = SIDE_BYTES / DOORBELL_DIVISOR;
     let types = aya::Btf::from_sys_fs().map_err(|error| no_btf(io::Error::other(error)))?;
 
@@ -109,18 +128,19 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
     } else {
         Clock::Monotonic
     };
-    let stamps = clock == Clock::RunQueue && fields::has_sched_info(&config);
+    let stamps = clock == Clock::RunQueue && config.has_sched_info != 0;
     Ok(Loaded {
         ebpf,
         clock,
         stamps,
         cpus,
+        switch_program,
         types,
     })
 }
 
-/// Finds the fields, and settles which clock is used.
-fn configure(btf: &Btf, clock: ClockChoice) -> Result<Config, StartError> {
+/// Finds the fields, and settles which clock is used and which program records switches.
+fn configure(btf: &Btf, clock: ClockChoice) -> Result<(Config, &'static str), StartError> {
     let survey = fields::survey(btf);
     let fault = |need: Need| {
         survey
@@ -135,12 +155,12 @@ fn configure(btf: &Btf, clock: ClockChoice) -> Result<Config, StartError> {
             consequence: Need::Always.consequence(),
         });
     }
-    if !survey.switch_understood {
+    let Some(switch_program) = survey.switch_program else {
         return Err(StartError::Tracepoint {
             release: release(),
             tracepoint: "sched_switch",
         });
-    }
+    };
     let mut config = survey.config;
     match clock {
         ClockChoice::Auto => {}
@@ -154,7 +174,7 @@ fn configure(btf: &Btf, clock: ClockChoice) -> Result<Config, StartError> {
             }
         }
     }
-    Ok(config)
+    Ok((config, switch_program))
 }
 
 impl Loaded {
@@ -169,9 +189,13 @@ impl Loaded {
         }
     }
 
-    /// Loads and attaches the program of a tracepoint, which has its name.
-    pub(crate) fn attach(&mut self, tracepoint: &'static str) -> Result<(), StartError> {
-        let program: &mut BtfTracePoint = find(&mut self.ebpf, tracepoint)?;
+    /// Loads a program and attaches it to its tracepoint.
+    pub(crate) fn attach(&mut self, hook: &Hook) -> Result<(), StartError> {
+        let Hook {
+            tracepoint,
+            program,
+        } = *hook;
+        let program: &mut BtfTracePoint = find(&mut self.ebpf, program)?;
         program
             .load(tracepoint, &self.types)
             .map_err(|error| match &error {

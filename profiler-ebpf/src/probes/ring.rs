@@ -112,11 +112,11 @@ pub(crate) fn write<R: Record>(record: R) {
     // SAFETY: As above, but the daemon writes it: one aligned word, so the read is whole.
     let tail = unsafe { (&raw const (*header).tail).read_volatile() };
     let used = head.wrapping_sub(tail);
-    let limit = u64::from(if R::RARE {
-        config!(ring_records)
+    let limit = if R::RARE {
+        1 << config!(ring_shift)
     } else {
-        config!(ring_limit)
-    });
+        u64::from(config!(ring_limit))
+    };
     if lost != 0 || used >= limit {
         head = match crowded(
             header,
@@ -130,7 +130,7 @@ pub(crate) fn write<R: Record>(record: R) {
     }
     store(header, cpu, head, record.words());
     let used = head.wrapping_add(1).wrapping_sub(tail);
-    if used & u64::from(config!(doorbell_mark)).wrapping_sub(1) == 0 {
+    if used & u64::from(config!(doorbell_mask)) == 0 {
         side::ring_doorbell(record.ts_ns());
     }
 }
@@ -138,9 +138,9 @@ pub(crate) fn write<R: Record>(record: R) {
 /// Stores a record at `head` and publishes it.
 #[inline(always)]
 fn store(header: *mut Header, cpu: u32, head: u64, words: Words) {
-    let records = config!(ring_records);
-    let slot = cpu.wrapping_mul(records) | (head as u32 & records.wrapping_sub(1));
-    let Some(slot) = RING_SLOTS.get_ptr_mut(slot) else {
+    let shift = config!(ring_shift);
+    let slot = u64::from(cpu) << shift | head & ((1 << shift) - 1);
+    let Some(slot) = RING_SLOTS.get_ptr_mut(slot as u32) else {
         // There are that many slots for each possible CPU.
         return;
     };

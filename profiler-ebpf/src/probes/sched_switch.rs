@@ -4,64 +4,66 @@
 //! up to date, before `sched_info_switch` settles the books: the wait of the incoming thread is not yet
 //! in its `run_delay`, nor this run in its `pcount`.
 
-use core::{ffi::c_void, ptr::null};
+//!
+//! The arguments have had three forms; each has its own program, and the daemon loads the one that fits.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use profiler_ebpf::{Kind, Switch, config::switch_args, switch_flags};
+use profiler_ebpf::{Kind, Switch, switch_flags};
 
-use crate::{clock, config::config, ring, task::Task};
+use crate::{
+    clock, ring,
+    task::{self, Task},
+};
 
+/// `preempt, prev, next, prev_state`: since Linux 5.18.
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch(ctx: BtfTracePointContext) -> i32 {
-    // Each argument is read at a fixed place, and only then chosen from: the verifier admits no
-    // computed address into the context.
-    let arguments = config!(switch_args);
-    let first: *const c_void = ctx.arg(1);
-    let second: *const c_void = ctx.arg(2);
-    let third: *const c_void = if arguments == switch_args::WITHOUT_STATE {
-        null()
-    } else {
-        ctx.arg(3)
-    };
-    let (prev, next, state) = match arguments {
-        switch_args::WITHOUT_STATE => (first, second, None),
-        switch_args::STATE_FIRST => (second, third, Some(first as u32)),
-        _ => (first, second, Some(third as u32)),
-    };
-    let (prev, next) = (Task::from_kernel(prev), Task::from_kernel(next));
-    let is_preempted = ctx.arg::<u64>(0) & 1 != 0;
+    let (prev, next) = (Task::from_kernel(ctx.arg(1)), Task::from_kernel(ctx.arg(2)));
+    record(ctx.arg(0), prev, next, ctx.arg(3))
+}
+
+/// `preempt, prev_state, prev, next`: release candidates of 5.18, and kernels that took the change from
+/// there.
+#[btf_tracepoint(function = "sched_switch")]
+fn sched_switch_state_first(ctx: BtfTracePointContext) -> i32 {
+    let (prev, next) = (Task::from_kernel(ctx.arg(2)), Task::from_kernel(ctx.arg(3)));
+    record(ctx.arg(0), prev, next, ctx.arg(1))
+}
+
+/// `preempt, prev, next`: before Linux 5.18. A thread that is woken while it is on its way out may have
+/// its state word back at 0 by now, and looks as if it had not gone to sleep: it hardly had.
+#[btf_tracepoint(function = "sched_switch")]
+fn sched_switch_without_state(ctx: BtfTracePointContext) -> i32 {
+    let (prev, next) = (Task::from_kernel(ctx.arg(1)), Task::from_kernel(ctx.arg(2)));
+    record(ctx.arg(0), prev, next, prev.state())
+}
+
+#[inline(always)]
+fn record(preempt: u32, prev: Task, next: Task, prev_state: u32) -> i32 {
     let ts_ns = clock::of(prev);
     let next_tid = next.tid();
-    let mut flags = 0;
+    // The argument is a `bool`: only its lowest byte is sure to be set.
+    let mut flags = preempt as u8 & switch_flags::PREEMPT;
     let mut next_delay_ns = 0;
     let mut next_runs = 0;
-    if is_preempted {
-        flags |= switch_flags::PREEMPT;
-    }
     if prev.is_in_iowait() {
         flags |= switch_flags::PREV_IOWAIT;
     }
     // The idle task is never queued, so it has no stamp and is not counted.
-    if next_tid != 0 {
+    if next_tid != 0 && task::has_sched_info() {
+        next_runs = next.pcount() as u16;
+        flags |= switch_flags::NEXT_COUNTED;
         let last_queued = next.last_queued();
-        if let Some(pcount) = next.pcount() {
-            next_runs = pcount as u16;
-            flags |= switch_flags::NEXT_COUNTED;
-            if last_queued == 0 {
-                flags |= switch_flags::NEXT_UNQUEUED;
-            }
-            if clock::is_run_queue() {
-                // A stamp from the future can't be, and must not make a huge delay.
-                let queued_ns = if last_queued == 0 {
-                    0
-                } else {
-                    ts_ns.wrapping_sub(last_queued)
-                };
-                if queued_ns <= ts_ns {
-                    next_delay_ns = next.run_delay().wrapping_add(queued_ns);
-                    flags |= switch_flags::NEXT_STAMPED;
-                }
-            }
+        let queued_ns = if last_queued == 0 {
+            flags |= switch_flags::NEXT_UNQUEUED;
+            0
+        } else {
+            ts_ns.wrapping_sub(last_queued)
+        };
+        // A stamp from the future can't be, and must not make a huge delay.
+        if clock::is_run_queue() && queued_ns <= ts_ns {
+            next_delay_ns = next.run_delay().wrapping_add(queued_ns);
+            flags |= switch_flags::NEXT_STAMPED;
         }
     }
     ring::write(Switch {
@@ -69,7 +71,7 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         next_delay_ns,
         prev_tid: prev.tid(),
         next_tid,
-        prev_state: state.unwrap_or_else(|| prev.state()) as u16,
+        prev_state: prev_state as u16,
         next_runs,
         _pad: 0,
         flags,
@@ -77,3 +79,6 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     });
     0
 }
+
+// The argument's value is the flag.
+const _: () = assert!(switch_flags::PREEMPT == 1);

@@ -31,6 +31,14 @@ impl Struct {
         unsafe { *at }
     }
 
+    /// The same, in the order of the program: for what another CPU may be changing meanwhile.
+    #[inline(always)]
+    fn observe<T: Copy>(self, offset: u32) -> T {
+        let at = self.0.wrapping_add(offset as usize).cast::<T>();
+        // SAFETY: As above.
+        unsafe { at.read_volatile() }
+    }
+
     /// The struct that the pointer at this offset points to.
     #[inline(always)]
     fn follow(self, offset: u32) -> Self {
@@ -41,6 +49,12 @@ impl Struct {
 /// A thread (`struct task_struct`).
 #[derive(Clone, Copy)]
 pub(crate) struct Task(pub(crate) Struct);
+
+/// Whether the kernel keeps books on how long threads wait on run queues (`task_struct.sched_info`).
+#[inline(always)]
+pub(crate) fn has_sched_info() -> bool {
+    config!(has_sched_info) != 0
+}
 
 impl Task {
     /// Takes a `task_struct` pointer that the kernel gave.
@@ -62,12 +76,12 @@ impl Task {
     /// The state word. Before Linux 5.14 it was a `long`, of which these are the low four bytes.
     #[inline(always)]
     pub(crate) fn state(self) -> u32 {
-        self.0.field(config!(task_state))
+        self.0.observe(config!(task_state))
     }
 
     #[inline(always)]
     pub(crate) fn exit_state(self) -> u32 {
-        self.0.field(config!(task_exit_state))
+        self.0.observe(config!(task_exit_state))
     }
 
     #[inline(always)]
@@ -105,44 +119,33 @@ impl Task {
     pub(crate) fn is_on_cpu(self) -> bool {
         match config!(task_on_cpu) {
             profiler_ebpf::config::ABSENT => false,
-            at => self.0.field::<u32>(at) != 0,
+            at => self.0.observe::<u32>(at) != 0,
         }
     }
 
     /// Whether it waits for a block device; false where the kernel has no such bit.
     #[inline(always)]
     pub(crate) fn is_in_iowait(self) -> bool {
-        match config!(task_in_iowait) {
-            profiler_ebpf::config::ABSENT => false,
-            at => u32::from(self.0.field::<u8>(at)) & config!(task_in_iowait_mask) != 0,
-        }
+        let byte: u8 = self.0.field(config!(task_in_iowait));
+        u32::from(byte) & config!(task_in_iowait_mask) != 0
     }
 
-    /// `sched_info.pcount`, if the kernel has it.
+    /// `sched_info.pcount`: how often it was given a CPU.
     #[inline(always)]
-    pub(crate) fn pcount(self) -> Option<u64> {
-        match config!(task_pcount) {
-            profiler_ebpf::config::ABSENT => None,
-            at => Some(self.0.field(at)),
-        }
+    pub(crate) fn pcount(self) -> u64 {
+        self.0.observe(config!(task_pcount))
     }
 
-    /// `sched_info.run_delay`; 0 where the kernel hasn't it.
+    /// `sched_info.run_delay`: how long it waited on run queues.
     #[inline(always)]
     pub(crate) fn run_delay(self) -> u64 {
-        match config!(task_run_delay) {
-            profiler_ebpf::config::ABSENT => 0,
-            at => self.0.field(at),
-        }
+        self.0.field(config!(task_run_delay))
     }
 
     /// `sched_info.last_queued`: when it was put on its run queue, or 0 if it is on none.
     #[inline(always)]
     pub(crate) fn last_queued(self) -> u64 {
-        match config!(task_last_queued) {
-            profiler_ebpf::config::ABSENT => 0,
-            at => self.0.field(at),
-        }
+        self.0.field(config!(task_last_queued))
     }
 
     /// The clock of the run queue of the CPU that it is on (`se.cfs_rq->rq->clock`).

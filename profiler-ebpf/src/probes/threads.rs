@@ -9,7 +9,7 @@ use core::{
 };
 use profiler_ebpf::{COMM_BYTES, THREAD_RECORD_BYTES, ThreadRecord, thread_flags};
 
-use crate::task::Task;
+use crate::task::{self, Task};
 
 /// `struct bpf_iter_meta` (include/linux/bpf.h), as far as it is used.
 #[repr(C)]
@@ -46,32 +46,36 @@ extern "C" fn threads(ctx: *const Context) -> i32 {
 }
 
 #[inline(always)]
-fn describe(task: Task) -> ThreadRecord {
-    // The count is read first and the rest after it: a thread that gets a CPU in between is then seen
-    // as one that runs, which its next switch-in, counted one higher, puts right.
-    let runs = task.pcount().unwrap_or(0).wrapping_sub(1) as u16;
+fn describe(thread: Task) -> ThreadRecord {
+    // The count is read first, and what the thread does after it: if it is given a CPU in between, the
+    // record of that switch-in has the next number, and so is known to be later than this.
+    let (runs, run_delay_ns) = if task::has_sched_info() {
+        (thread.pcount(), thread.run_delay())
+    } else {
+        (0, 0)
+    };
     let mut flags = 0;
-    if task.is_kernel_thread() {
+    if thread.is_kernel_thread() {
         flags |= thread_flags::KTHREAD;
     }
-    if task.is_on_cpu() {
+    if thread.is_on_cpu() {
         flags |= thread_flags::ON_CPU;
     }
-    if task.is_in_iowait() {
+    if thread.is_in_iowait() {
         flags |= thread_flags::IOWAIT;
     }
     ThreadRecord {
-        start_ns: task.start_boottime(),
-        run_delay_ns: task.run_delay(),
+        start_ns: thread.start_boottime(),
+        run_delay_ns,
         // SAFETY: Same size, and every bit pattern is valid.
-        comm: unsafe { transmute::<[u64; 2], [u8; COMM_BYTES]>(task.comm()) },
-        tid: task.tid(),
-        tgid: task.tgid(),
-        parent_tgid: task.real_parent().tgid(),
+        comm: unsafe { transmute::<[u64; 2], [u8; COMM_BYTES]>(thread.comm()) },
+        tid: thread.tid(),
+        tgid: thread.tgid(),
+        parent_tgid: thread.real_parent().tgid(),
         // A dead thread that its parent has not yet taken note of says so in its exit state.
-        state: task.state() | task.exit_state(),
-        cpu: task.cpu(),
-        runs,
+        state: thread.state() | thread.exit_state(),
+        cpu: thread.cpu(),
+        runs: runs.wrapping_sub(1) as u16,
         _pad: 0,
         flags,
         _pad2: [0; 8],
