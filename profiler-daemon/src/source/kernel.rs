@@ -287,8 +287,8 @@ impl Kernel {
         }
     }
 
-    /// Losses of one CPU that no gap record tells of yet: when they began, and how many there are. The
-    /// next record that finds room brings the gap record.
+    /// Losses of one CPU that no gap record tells of yet: the times of the first and of the last record
+    /// that was lost. The next record that finds room brings the gap record.
     #[must_use]
     pub fn open_gap(&self, cpu: usize) -> Option<(u64, u64)> {
         self.rings.open_gap(cpu)

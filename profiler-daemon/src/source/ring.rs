@@ -144,11 +144,17 @@ impl Rings {
             .map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// Losses of one CPU that no gap record tells of yet: when they began, and how many there are.
+    /// Losses of one CPU that no gap record tells of yet: the times of the first and of the last record
+    /// that was lost.
     pub(crate) fn open_gap(&self, cpu: usize) -> Option<(u64, u64)> {
         let header = self.memory.header(cpu);
-        let lost = header.gap_lost.load(Ordering::Relaxed);
-        (lost != 0).then(|| (header.gap_from.load(Ordering::Relaxed), lost))
+        (header.gap_lost.load(Ordering::Relaxed) != 0).then(|| {
+            let from_ns = header.gap_from.load(Ordering::Relaxed);
+            (
+                from_ns,
+                header.gap_until.load(Ordering::Relaxed).max(from_ns),
+            )
+        })
     }
 
     /// The fullest that a ring was found since this was last asked, from 0 to 1.
