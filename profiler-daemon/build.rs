@@ -51,9 +51,6 @@ fn embed() -> Result<(), Box<dyn Error>> {
     }
     let copy = Path::new(&env::var("OUT_DIR")?).join("schedscope-probes");
     fs::write(&copy, bytes)?;
-    println!(
-        "cargo::rustc-env=SCHEDSCOPE_PROBES={}",
-        copy.display()
-    );
+    println!("cargo::rustc-env=SCHEDSCOPE_PROBES={}", copy.display());
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::build::{self, Tools};
-use crate::process::{find, run};
+use crate::process::{capture, find, run};
 use crate::stamp;
 use crate::workspace::Workspace;
 
@@ -43,8 +43,9 @@ pub(crate) fn lint(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if args.advisories {
         deny_checks.push("advisories");
     }
-    let checks: [(&str, Outcome); 6] = [
+    let checks: [(&str, Outcome); 7] = [
         ("formatting", format(workspace)),
+        ("lock file", checked(lock_file(workspace))),
         ("file lengths", checked(file_lengths(workspace.root()))),
         ("clippy", checked(clippy(workspace, &tools))),
         ("clippy for the probes", clippy_probes(workspace, &tools)),
@@ -85,6 +86,15 @@ fn format(workspace: &Workspace) -> Outcome {
     checked(
         run(workspace.cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`"),
     )
+}
+
+/// Checks that `Cargo.lock` says all that the manifests ask for, so that every machine builds the
+/// same.
+fn lock_file(workspace: &Workspace) -> Result<()> {
+    let metadata = ["metadata", "--locked", "--format-version=1"];
+    capture(workspace.cargo().args(metadata))
+        .map(drop)
+        .context("commit Cargo.lock")
 }
 
 /// Checks that no source file has outgrown what one reads in a sitting.
