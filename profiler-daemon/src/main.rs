@@ -24,6 +24,7 @@ fn run(command: &Command) -> Result<u8, Failure> {
     match command {
         Command::Attach(args) => daemon::attach::attach(args),
         Command::ExecGate { command } => Ok(daemon::gate::become_command(command)?),
-        Command::Run(_) | Command::Check(_) => Ok(Exit::Internal as u8),
+        Command::Run(args) => daemon::service::run(args),
+        Command::Check(_) => Ok(Exit::Internal as u8),
     }
 }

@@ -206,7 +206,7 @@ impl Measured {
     }
 }
 
-fn dropped(losses: &Losses) -> Vec<Dropped> {
+pub(super) fn dropped(losses: &Losses) -> Vec<Dropped> {
     let of_cpu = |(cpu, losses): (usize, &CpuLosses)| {
         let cpu = u32::try_from(cpu).unwrap_or(u32::MAX);
         losses.by_kind().map(move |(kind, count)| Dropped {

@@ -2,6 +2,7 @@
 //!
 //! * [`engine`]: waits for records, has the core take them in, answers questions in between.
 //! * [`attach`]: measures a target and reports; [`gate`] starts a command for it.
+//! * [`service`]: measures for good and serves the figures over [`http`].
 //! * [`config`]: the service's configuration file and the flags that overrule it.
 //! * [`http`]: serves `/metrics` and `/healthz`.
 //! * `options` and `units`: flags to settings, processes to units.
@@ -12,4 +13,5 @@ pub mod engine;
 pub mod gate;
 pub mod http;
 mod options;
+pub mod service;
 mod units;

@@ -276,7 +276,8 @@ pub(crate) fn refused(action: &str, error: &(dyn std::error::Error + 'static)) -
 }
 
 /// The running kernel's release, such as `6.18.1`.
-pub(crate) fn release() -> String {
+#[must_use]
+pub fn release() -> String {
     rustix::system::uname()
         .release()
         .to_string_lossy()

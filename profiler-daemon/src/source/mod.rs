@@ -34,5 +34,6 @@ pub use clock::Relation;
 pub use error::{StartError, StartFailure};
 pub use fields::{Fault, Finding, Need};
 pub use kernel::{ClockChoice, CpuLosses, Kernel, Losses, Options};
+pub use load::release as kernel_release;
 pub use stats::{Counting, ProbeStats};
 pub use threads::ThreadsError;

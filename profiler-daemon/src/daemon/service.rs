@@ -1,0 +1,255 @@
+//! `schedscope run`: measures the whole host for as long as it is let, and serves the figures.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use profiler_ebpf::Clock;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::attach::dropped;
+use super::config::{Config, Overrides};
+use super::engine::{Engine, EngineGone, Handle};
+use super::http::{self, Figures, Limits};
+use super::options;
+use crate::cli::Run;
+use crate::exit::{Exit, Failure};
+use crate::sink::metrics::{Own, ProbeCost, Scrape};
+use crate::source::{Counting, kernel_release};
+
+/// The kernel counts the probes' runs for this long at a time. Counting costs each run of every BPF
+/// program of the host some 50 ns, so it is a sample.
+const COUNT_FOR: Duration = Duration::from_millis(100);
+
+/// Runs the service until it is told to end.
+pub fn run(args: &Run) -> Result<u8, Failure> {
+    let config = load(args.config.as_ref(), &args.overrides)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(args, config))
+}
+
+fn load(path: Option<&PathBuf>, overrides: &Overrides) -> Result<Config, Failure> {
+    let config = match path {
+        Some(path) => Config::load(path),
+        None => Ok(Config::default()),
+    };
+    config
+        .and_then(|config| config.apply(overrides.clone()))
+        .map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
+    // The address first: it costs nothing, and is what most often can't be had.
+    let listener = http::bind(config.listen)
+        .await
+        .map_err(|error| Failure::new(Exit::Usage, error))?;
+    let targets = config
+        .targets
+        .iter()
+        .map(super::config::Target::spec)
+        .collect();
+    let engine = Engine::start(
+        &options::for_service(&config),
+        targets,
+        config.drain.max_interval,
+    )
+    .map_err(options::start_failure)?;
+    let (handle, drain_thread) = engine.spawn()?;
+    let host = Arc::new(Host::new(handle.clone()));
+    let (stop, mut stopped) = watch::channel(false);
+    let server = tokio::spawn(http::serve(
+        listener,
+        http::router(Service(Arc::clone(&host)), Limits::default()),
+        Limits::default(),
+        async move {
+            // The sender gone means the same.
+            let _ = stopped.wait_for(|&stop| stop).await;
+        },
+    ));
+    eprintln!(
+        "schedscope: measuring; figures are at http://{}/metrics",
+        config.listen
+    );
+
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut sampler = tokio::spawn(sample_probes(config.probes.stats_interval));
+    let mut gone = std::pin::pin!(watch_over(drain_thread));
+    let outcome = loop {
+        tokio::select! {
+            _ = hangup.recv() => match load(args.config.as_ref(), &args.overrides) {
+                Ok(new) => {
+                    sampler.abort();
+                    sampler = tokio::spawn(sample_probes(new.probes.stats_interval));
+                    reload(&host, &config, &new).await?;
+                    config = new;
+                }
+                // What ran goes on as it was.
+                Err(Failure { error, .. }) => {
+                    eprintln!("schedscope: configuration not read again: {error:#}");
+                }
+            },
+            _ = interrupt.recv() => break Ok(Exit::Done as u8),
+            _ = terminate.recv() => break Ok(Exit::Done as u8),
+            error = &mut gone => break Err(error.into()),
+        }
+    };
+    sampler.abort();
+    // Nobody listens only when the server has ended already.
+    let _ = stop.send(true);
+    let _ = server.await;
+    eprintln!("schedscope: ended");
+    outcome
+}
+
+/// Ends when the drain thread does, which it never should.
+async fn watch_over(thread: std::thread::JoinHandle<()>) -> anyhow::Error {
+    let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+    match ended {
+        Ok(Err(_)) => anyhow::anyhow!("the drain thread broke; the lines above say where"),
+        _ => anyhow::anyhow!("the drain thread ended"),
+    }
+}
+
+async fn reload(host: &Host, old: &Config, new: &Config) -> Result<(), EngineGone> {
+    let targets: Vec<_> = new
+        .targets
+        .iter()
+        .map(super::config::Target::spec)
+        .collect();
+    let max_interval = new.drain.max_interval;
+    let retarget = old.targets != new.targets;
+    host.engine
+        .ask(move |engine| {
+            engine.set_max_interval(max_interval);
+            if retarget {
+                engine.core().retarget(targets);
+            }
+        })
+        .await?;
+    if old.listen != new.listen || options::for_service(old) != options::for_service(new) {
+        eprintln!(
+            "schedscope: configuration read again; a new listen address, ring size, clock or wakeups \
+             setting needs a restart"
+        );
+    } else {
+        eprintln!(
+            "schedscope: configuration read again, {} targets",
+            new.targets.len()
+        );
+    }
+    Ok(())
+}
+
+/// Has the kernel count what the probes cost, a little now and then.
+async fn sample_probes(interval: Option<Duration>) {
+    let Some(interval) = interval else { return };
+    loop {
+        match Counting::start() {
+            Ok(counting) => {
+                tokio::time::sleep(COUNT_FOR).await;
+                drop(counting);
+            }
+            Err(error) => {
+                eprintln!(
+                    "schedscope: the probes' own cost can't be sampled: {error}; it needs \
+                     CAP_SYS_ADMIN, or `probes.stats_interval = \"0s\"` to do without"
+                );
+                return;
+            }
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// What the server asks.
+struct Host {
+    engine: Handle,
+    kernel: String,
+}
+
+impl Host {
+    fn new(engine: Handle) -> Self {
+        Self {
+            engine,
+            kernel: kernel_release(),
+        }
+    }
+}
+
+struct Service(Arc<Host>);
+
+impl Figures for Service {
+    async fn scrape(&self) -> anyhow::Result<Scrape> {
+        let kernel = self.0.kernel.clone();
+        let mut scrape = self
+            .0
+            .engine
+            .ask(move |engine| scrape(engine, kernel))
+            .await?;
+        scrape.own.cpu_ns = process_cpu_ns();
+        scrape.own.resident_bytes = resident_bytes().context("cannot read /proc/self/statm")?;
+        Ok(scrape)
+    }
+
+    async fn events(&self) -> anyhow::Result<u64> {
+        Ok(self.0.engine.ask(|engine| engine.core().events()).await?)
+    }
+}
+
+fn scrape(engine: &mut Engine, kernel_release: String) -> Scrape {
+    let snapshot = engine.core().snapshot();
+    let work = engine.work();
+    let ring_fill = engine.take_fill();
+    let kernel = engine.kernel();
+    let own = Own {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel_release,
+        clock: match kernel.clock() {
+            Clock::RunQueue => "run-queue",
+            Clock::Monotonic => "monotonic",
+        },
+        wakeups_recorded: kernel.wakeups(),
+        dropped: dropped(&kernel.losses()),
+        ring_fill,
+        probes: kernel.probe_stats().into_iter().map(probe_cost).collect(),
+        lag_ns: kernel.now_ns().saturating_sub(snapshot.at_ns),
+        clock_error_ns: Some(kernel.clock_error_ns()),
+        drains: work.drains,
+        drain_wakeups: work.wakeups,
+        resyncs: work.resyncs,
+        ..Own::default()
+    };
+    // Targets keep their figures when others come or go, so no counter ever begins anew.
+    Scrape {
+        generation: 0,
+        snapshot,
+        own,
+    }
+}
+
+fn probe_cost(stats: crate::source::ProbeStats) -> ProbeCost {
+    ProbeCost {
+        name: stats.name,
+        runs: stats.runs,
+        run_ns: stats.run_time_ns,
+        missed: stats.missed,
+    }
+}
+
+fn process_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+fn resident_bytes() -> anyhow::Result<u64> {
+    let pages = procfs::process::Process::myself()?.statm()?.resident;
+    Ok(pages * procfs::page_size())
+}
