@@ -1,11 +1,8 @@
 //! Many per-CPU streams to one, by time.
 //!
 //! Each stream keeps its own order (a CPU's records are written in the order in which things happened
-//! there); between streams the time decides. At the same time, a switch comes last: a thread is put on
-//! a queue by another CPU's record (a wakeup, a birth), stamped by the clock of the run queue that it
-//! comes to, and where it preempts at once the kernel does not bring that clock up to date again
-//! (`rq_clock_skip_update`), so that the switch to it has the very same time. Then the stream's number
-//! decides. A record is given out only when it lies at or before the watermark: the caller promises
+//! there); between streams the time decides, at the same time the kind ([`rank`]), and then the stream's
+//! number. A record is given out only when it lies at or before the watermark: the caller promises
 //! that no stream can still bring an older one.
 
 use profiler_ebpf::{KIND_OFFSET, Kind, RawRecord};
@@ -52,13 +49,24 @@ struct Cursor<'a> {
     used: usize,
     /// Time by which its next record is ordered: its own, or its predecessor's if that was later.
     order_ns: u64,
-    /// Whether its next record is a switch.
-    is_switch: bool,
+    /// The place of its next record among those of the same time.
+    rank: u8,
     stream: usize,
 }
 
-fn is_switch(raw: &RawRecord) -> bool {
-    raw.0[KIND_OFFSET] == Kind::Switch as u8
+/// The order of records with the same time, which is no accident.
+///
+/// A thread is put on a queue by a record in the ring of another CPU, the waker's, with the time of the
+/// run queue that it comes to; where it preempts at once, the kernel does not bring that clock up to
+/// date again (`rq_clock_skip_update`), and the switch to it has the very same time. And what a
+/// running thread does to itself (a new name, another program) may have the time of the switch to it,
+/// as the clock has not moved on since.
+fn rank(raw: &RawRecord) -> u8 {
+    match Kind::from_wire(raw.0[KIND_OFFSET]) {
+        Some(Kind::Wakeup | Kind::Fork) => 0,
+        Some(Kind::Switch | Kind::Gap | Kind::Doorbell) | None => 1,
+        Some(Kind::Rename | Kind::Exec) => 2,
+    }
 }
 
 impl<'a> Cursor<'a> {
@@ -74,7 +82,7 @@ impl<'a> Cursor<'a> {
             rest,
             used: 0,
             order_ns: ts_of(next).max(floor_ns),
-            is_switch: is_switch(next),
+            rank: rank(next),
             stream,
         })
     }
@@ -92,15 +100,15 @@ impl<'a> Cursor<'a> {
         match self.part.first() {
             Some(next) => {
                 self.order_ns = self.order_ns.max(ts_of(next));
-                self.is_switch = is_switch(next);
+                self.rank = rank(next);
                 (Some(record), true)
             }
             None => (Some(record), false),
         }
     }
 
-    fn key(&self) -> (u64, bool, usize) {
-        (self.order_ns, self.is_switch, self.stream)
+    fn key(&self) -> (u64, u8, usize) {
+        (self.order_ns, self.rank, self.stream)
     }
 }
 
@@ -238,21 +246,19 @@ mod tests {
     }
 
     #[test]
-    fn at_the_same_time_a_thread_is_queued_before_it_runs() {
-        let queued = |kind: Kind| {
+    fn at_the_same_time_a_thread_is_queued_then_runs_then_acts() {
+        let of_kind = |kind: Kind| {
             let mut raw = record(4, 0);
             raw.0[KIND_OFFSET] = kind as u8;
-            raw
+            [raw]
         };
         let switches = [record(3, 0), record(4, 0), record(5, 0)];
-        for kind in [Kind::Wakeup, Kind::Fork] {
+        for (queued, action) in [(Kind::Wakeup, Kind::Rename), (Kind::Fork, Kind::Exec)] {
+            let (queued, action) = (of_kind(queued), of_kind(action));
+            let streams = [&action[..], &switches, &queued].map(Stream::new);
             let mut out = Vec::new();
-            Merger::default().merge(
-                &[Stream::new(&switches), Stream::new(&[queued(kind)])],
-                10,
-                |stream, raw| out.push((stream, ts_of(raw))),
-            );
-            assert_eq!(out, [(0, 3), (1, 4), (0, 4), (0, 5)], "{kind:?}");
+            Merger::default().merge(&streams, 10, |stream, raw| out.push((stream, ts_of(raw))));
+            assert_eq!(out, [(1, 3), (2, 4), (1, 4), (0, 4), (1, 5)]);
         }
     }
 

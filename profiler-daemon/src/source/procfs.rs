@@ -12,17 +12,17 @@ use profiler_ebpf::{ThreadRecord, thread_flags};
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// Adds the threads that are in /proc and not among these, and says how many there were.
+/// Adds the threads that are in /proc and not among these.
 ///
 /// A host where none is missing costs one small read. A thread that can't be read has ended.
-pub fn add_missing(threads: &mut Vec<ThreadRecord>) -> usize {
+pub fn add_missing(threads: &mut Vec<ThreadRecord>) {
     let all = LoadAverage::current().map_or(0, |load| load.max);
     if usize::try_from(all).is_ok_and(|all| all <= threads.len()) {
-        return 0;
+        return;
     }
     let known: HashSet<u32> = threads.iter().map(|thread| thread.tid).collect();
     let Ok(processes) = procfs::process::all_processes() else {
-        return 0;
+        return;
     };
     let tasks = processes
         .flatten()
@@ -32,9 +32,7 @@ pub fn add_missing(threads: &mut Vec<ThreadRecord>) -> usize {
     let missing = tasks
         .filter(|task| u32::try_from(task.tid).is_ok_and(|tid| !known.contains(&tid)))
         .filter_map(|task| record(&task));
-    let before = known.len();
     threads.extend(missing);
-    threads.len() - before
 }
 
 fn record(task: &Task) -> Option<ThreadRecord> {
