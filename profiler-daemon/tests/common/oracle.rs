@@ -1,4 +1,4 @@
-//! The kernel's own account of a thread over the very window of a report.
+//! What the kernel says of a thread: of its whole life, or over the very window of a report.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +8,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use super::books::{thread, time};
 use super::number;
 
 /// Time between two samples; the accounts of a thread that runs are as old as the last tick, which
 /// is 4 ms or less on the kernels that this runs on.
 const INTERVAL: Duration = Duration::from_millis(4);
+
+/// Between two readings of the kernel's accounts, one after the other.
+const SETTLING_NS: u64 = 200_000;
 
 /// One reading of `/proc/PID/task/TID/schedstat`, at a Unix time, in nanoseconds.
 #[derive(Clone, Copy)]
@@ -22,11 +26,79 @@ struct Sample {
     delay: u64,
 }
 
-/// What a thread did within a window, by the kernel's account.
+/// What a thread did, by the kernel's account, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Account {
-    pub(crate) run_ns: u64,
-    pub(crate) delay_ns: u64,
+    pub(crate) run: u64,
+    pub(crate) delay: u64,
+    /// Neither of the two.
+    pub(crate) blocked: u64,
+    /// The beginning of its life, before its first reading, which the others cover.
+    pub(crate) head: u64,
+    /// The end of its life, which no reading covers.
+    pub(crate) tail: u64,
+}
+
+impl Account {
+    /// The life of a thread of a workload up to its last reading; its row in the report tells when
+    /// it was born.
+    #[track_caller]
+    pub(crate) fn of_life(truth: &Value, row: &Value) -> Self {
+        let after = |field: &str| number::<u64>(&truth["after"][field]);
+        let birth: u64 = number(&row["start_ns"]);
+        let age = after("boottime_ns") - birth;
+        let (run, delay) = (after("cpu_ns"), after("schedstat_delay_ns"));
+        Self {
+            run,
+            delay,
+            blocked: age.saturating_sub(run + delay),
+            head: number::<u64>(&truth["before"]["boottime_ns"]) - birth,
+            tail: number::<u64>(&row["observed_ns"]).saturating_sub(age),
+        }
+    }
+}
+
+/// The truth of the thread with this name.
+#[track_caller]
+pub(crate) fn truth_of<'a>(truth: &'a Value, name: &str) -> &'a Value {
+    let threads = truth["threads"].as_array().expect("threads in the truth");
+    threads
+        .iter()
+        .find(|thread| thread["name"] == name)
+        .unwrap_or_else(|| panic!("a thread '{name}' expected in {truth}"))
+}
+
+/// The row of the thread whose truth this is.
+#[track_caller]
+pub(crate) fn row_of<'a>(report: &'a Value, truth: &Value) -> &'a Value {
+    thread(report, number(&truth["tid"]))
+}
+
+/// The parts of a whole life agree with the kernel's within 1%.
+///
+/// Time that the profiler calls unknown may be missing from any part, but there must be little of it.
+#[track_caller]
+pub(crate) fn check_against_kernel(report: &Value, truth: &Value) {
+    let row = row_of(report, truth);
+    let account = Account::of_life(truth, row);
+    let observed = number::<u64>(&row["observed_ns"]);
+    let unknown = time(row, "unknown");
+    assert!(unknown <= observed / 10, "{row} in {}", report["conflicts"]);
+    for (part, by_kernel) in [
+        ("running", account.run),
+        ("runnable", account.delay),
+        ("blocked", account.blocked),
+    ] {
+        let found = time(row, part);
+        let allowed = by_kernel / 100 + SETTLING_NS;
+        assert!(
+            found + unknown + allowed >= by_kernel && found <= by_kernel + allowed + account.tail,
+            "{part} of {}: found {found} ns, by the kernel {by_kernel} ns up to {} ns before the \
+             thread's end; {unknown} ns unknown: {row}",
+            truth["name"],
+            account.tail,
+        );
+    }
 }
 
 /// Samples `schedstat` of some threads until it is asked.
@@ -66,9 +138,13 @@ impl Schedstat {
         let end = start + number::<u64>(&report["window"]["duration_ns"]);
         let account = |samples: &Vec<Sample>| {
             let (from, to) = (at(samples, start), at(samples, end));
+            let (run, delay) = (to.run - from.run, to.delay - from.delay);
             Account {
-                run_ns: to.run - from.run,
-                delay_ns: to.delay - from.delay,
+                run,
+                delay,
+                blocked: (end - start).saturating_sub(run + delay),
+                head: 0,
+                tail: 0,
             }
         };
         samples

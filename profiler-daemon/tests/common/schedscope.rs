@@ -235,6 +235,35 @@ pub(crate) fn measure_command(
     Ok(Measured { report, truth })
 }
 
+/// Measures until nothing in the report is unknown, three times at the most; the reason if the host
+/// can't do it.
+///
+/// Some hosts hide what the threads of their own agents do (the kernel's own tracing does not show
+/// their switches either): whoever runs after one of them comes in unseen, and that is unknown time.
+#[track_caller]
+pub(crate) fn try_settled(
+    measure: impl Fn() -> Result<Measured, String>,
+) -> Result<Measured, String> {
+    let mut measured = measure()?;
+    for _ in 1..3 {
+        if measured.report["total"]["time_ns"]["unknown"] == 0 {
+            break;
+        }
+        println!(
+            "again, since some time is unknown: {}",
+            measured.report["conflicts"]
+        );
+        measured = measure()?;
+    }
+    Ok(measured)
+}
+
+/// [`try_settled`] with a workload that any host can do.
+#[track_caller]
+pub(crate) fn settled(measure: impl Fn() -> Result<Measured, String>) -> Measured {
+    try_settled(measure).expect("the workload needs nothing special")
+}
+
 /// `schedscope attach PID OPTIONS --output json`, with its report.
 #[track_caller]
 pub(crate) fn measure_process(pid: u32, options: &[&str]) -> Value {

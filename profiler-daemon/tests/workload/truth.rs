@@ -63,6 +63,8 @@ impl Expect {
 /// The kernel's own accounts of the calling thread at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Accounts {
+    /// The moment, by `CLOCK_BOOTTIME`, which threads' births are counted in.
+    pub(crate) boottime_ns: u64,
     /// `CLOCK_THREAD_CPUTIME_ID`: exact at the time of reading.
     pub(crate) cpu_ns: u64,
     /// First field of `schedstat`: run time, as of the last tick or switch.
@@ -101,10 +103,13 @@ impl Accounts {
                 .parse()
                 .with_context(|| format!("a number expected for '{name}'"))
         };
-        let cpu = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
-        let cpu = Duration::try_from(cpu).context("the thread's CPU time is negative")?;
+        let clock = |id| -> Result<u64> {
+            let time = Duration::try_from(rustix::time::clock_gettime(id));
+            Ok(nanos(time.context("a time is negative")?))
+        };
         Ok(Self {
-            cpu_ns: nanos(cpu),
+            boottime_ns: clock(ClockId::Boottime)?,
+            cpu_ns: clock(ClockId::ThreadCPUTime)?,
             schedstat_run_ns,
             schedstat_delay_ns,
             schedstat_slices,
