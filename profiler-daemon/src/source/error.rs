@@ -92,9 +92,6 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The binary has no probes in it.
-    #[error("this binary was built without the kernel probes; build it with `cargo xtask build`")]
-    NoProbes,
     /// Something that should work did not.
     #[error(
         "can't {action}: {reason}; this is a fault of schedscope or a kernel that it doesn't know: \
@@ -130,7 +127,7 @@ impl StartError {
             | Self::Tracepoint { .. }
             | Self::Memory { .. } => StartFailure::NotAllowed,
             Self::Clock { .. } | Self::RingSize { .. } => StartFailure::Usage,
-            Self::NoProbes | Self::Internal { .. } => StartFailure::Internal,
+            Self::Internal { .. } => StartFailure::Internal,
         }
     }
 }

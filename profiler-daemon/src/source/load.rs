@@ -25,7 +25,7 @@ use super::{
     kernel::{ClockChoice, Options},
 };
 
-/// The compiled probes; empty in a binary that was built without them.
+/// The compiled probes.
 static PROBES: &[u8] = aya::include_bytes_aligned!(env!("SCHEDSCOPE_PROBES"));
 
 /// Bytes of the side channel: some five thousand records, a power of two as the kernel wants it.
@@ -79,9 +79,6 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
             min: MIN_RECORDS,
             max: MAX_RECORDS,
         });
-    }
-    if PROBES.is_empty() {
-        return Err(StartError::NoProbes);
     }
     let no_btf = |source| StartError::NoBtf {
         path: VMLINUX,

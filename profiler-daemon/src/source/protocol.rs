@@ -81,15 +81,6 @@ pub(crate) enum Arrival {
     ByContent,
 }
 
-impl Arrival {
-    /// What this machine needs.
-    pub(crate) const NATIVE: Self = if cfg!(target_arch = "x86_64") {
-        Self::ByHead
-    } else {
-        Self::ByContent
-    };
-}
-
 /// The records that may be read, as ranges of slots: the older part, and what follows it at the ring's
 /// beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -30,6 +30,13 @@ const _: () = {
     assert!(align_of::<Slot>() == align_of::<RawRecord>());
 };
 
+/// How this machine's stores become visible; see `protocol`.
+const ARRIVAL: Arrival = if cfg!(target_arch = "x86_64") {
+    Arrival::ByHead
+} else {
+    Arrival::ByContent
+};
+
 /// The mapped memory of all rings.
 #[derive(Debug)]
 struct Memory {
@@ -96,7 +103,7 @@ impl Rings {
             records,
         };
         let consumers = (0..cpus)
-            .map(|cpu| Consumer::new(Arrival::NATIVE, memory.slots(cpu)))
+            .map(|cpu| Consumer::new(ARRIVAL, memory.slots(cpu)))
             .collect();
         Ok(Self {
             memory,
