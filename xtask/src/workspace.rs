@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -15,21 +15,25 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// The workspace that this xtask was built from.
+    /// The workspace that `cargo xtask` was called in.
     pub(crate) fn find() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // Cargo does not compile xtask anew when the checkout is moved, so its word at run time
+        // counts; what was compiled in is for an xtask that is started without cargo.
+        let manifest = env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = manifest
             .parent()
             .context("xtask's own directory has no parent")?
             .to_path_buf();
         anyhow::ensure!(
             root.join("Cargo.toml").is_file(),
-            "{} has no Cargo.toml: the checkout was moved after xtask was built; \
-             run `cargo xtask` from inside the checkout",
+            "{} has no Cargo.toml: run `cargo xtask` from inside the checkout",
             root.display()
         );
-        let target = env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| root.join("target"), |dir| root.join(dir));
+        let target = match env::var_os("CARGO_TARGET_DIR") {
+            Some(dir) => path::absolute(dir).context("CARGO_TARGET_DIR is not a path")?,
+            None => root.join("target"),
+        };
         Ok(Self { root, target })
     }
 
@@ -61,6 +65,10 @@ impl Workspace {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut command = Command::new(cargo);
         command.current_dir(&self.root);
+        if env::var_os("CARGO_TARGET_DIR").is_some() {
+            // It may be relative to where the user is.
+            command.env("CARGO_TARGET_DIR", &self.target);
+        }
         // Set by `cargo run` for xtask itself; a build script that sees them would be built again.
         for (name, _) in env::vars_os() {
             if name.to_str().is_some_and(|name| {

@@ -12,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::download::Apt;
 use super::wrapper::{self, multiarch_libraries};
@@ -36,6 +36,13 @@ pub(crate) struct Elf {
 impl Elf {
     /// Finds or fetches everything; says on standard error what it did, if it did something.
     pub(crate) fn prepare(workspace: &Workspace) -> Result<Self> {
+        let target = workspace.target();
+        ensure!(
+            !target.to_string_lossy().contains(char::is_whitespace),
+            "libbpf can't be built in {}: its Makefile takes no path with a space; move the \
+             checkout, or set CARGO_TARGET_DIR to a path without one",
+            target.display()
+        );
         let compiler = compiler()?;
         let host_tools = host_tools(workspace)?;
         let dir = workspace.tools().join("elf");
