@@ -13,8 +13,7 @@ fn main() -> ExitCode {
     match run(&cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(Failure { exit, error }) => {
-            // One line, causes included.
-            eprintln!("schedscope: {error:#}");
+            eprintln!("schedscope: {}", one_line(&error));
             exit.into()
         }
     }
@@ -26,5 +25,33 @@ fn run(command: &Command) -> Result<u8, Failure> {
         Command::ExecGate { command } => Ok(daemon::gate::become_command(command)?),
         Command::Run(args) => daemon::service::run(args),
         Command::Check(_) => Ok(Exit::Internal as u8),
+    }
+}
+
+/// An error with its causes in one line; a cause that the text above it has named is not repeated.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn causes_follow_once() {
+        let cause = std::io::Error::other("disk on fire");
+        let told = anyhow::Error::new(cause).context("cannot read x");
+        assert_eq!(one_line(&told), "cannot read x: disk on fire");
+        let retold = told.context("cannot start (cannot read x)");
+        assert_eq!(
+            one_line(&retold),
+            "cannot start (cannot read x): disk on fire"
+        );
     }
 }

@@ -147,6 +147,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
     let start_unix_ns = engine.kernel().unix_ns(start_ns);
     let mut units = Units::default();
     units.learn(engine.core().tgids(0));
+    let hidden = engine.hidden();
     if let Some(duration) = args.duration {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         engine.end_at(start_ns.saturating_add(duration_ns));
@@ -154,7 +155,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (measured, end) = runtime.block_on(async {
+    let (measured, mut end) = runtime.block_on(async {
         let (handle, _thread) = engine.spawn()?;
         let end = measure(&handle, args.duration, gate, waits_for_more).await?;
         Ok::<_, anyhow::Error>((handle.ask(Measured::take).await?, end))
@@ -165,6 +166,12 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
     if let (Some(status), None) = (end.command, seen.exec_ns) {
         // The gate has said why; there is nothing to report.
         return Ok(gate::exit_code(status));
+    }
+    if hidden > 0 {
+        end.notes.push(format!(
+            "{hidden} threads of this host are hidden from BPF programs by its kernel: what follows them on \
+             a CPU is partly unknown"
+        ));
     }
     units.learn(seen.threads.iter().map(|thread| thread.tgid));
     let report = Report::new(

@@ -180,7 +180,7 @@ impl Default for Config {
 impl Default for Ring {
     fn default() -> Self {
         Self {
-            records_per_cpu: 16_384,
+            records_per_cpu: 32_768,
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct Engine {
     /// Fullest that a ring was since somebody asked.
     fill: f64,
     lost: u64,
+    /// Threads that were there at the start and that the kernel shows to no BPF program.
+    hidden: usize,
     resync_at: Option<Instant>,
     calibrated_at: Instant,
 }
@@ -81,6 +83,7 @@ impl Engine {
             work: Work::default(),
             fill: 0.0,
             lost: 0,
+            hidden: 0,
             resync_at: None,
             calibrated_at: Instant::now(),
         };
@@ -89,7 +92,7 @@ impl Engine {
             .kernel
             .threads()
             .context("cannot read which threads there are")?;
-        procfs::add_missing(&mut threads);
+        engine.hidden = procfs::add_missing(&mut threads);
         let start_ns = engine.kernel.now_ns();
         engine.core.found(&threads, read_ns..=start_ns);
         // Everything that happened while they were read must be in before the window begins.
@@ -175,6 +178,12 @@ impl Engine {
     /// The fullest that a ring was, from 0 to 1, since this was last asked.
     pub fn take_fill(&mut self) -> f64 {
         std::mem::take(&mut self.fill)
+    }
+
+    /// Threads that were there at the start and that the kernel shows to no BPF program.
+    #[must_use]
+    pub fn hidden(&self) -> usize {
+        self.hidden
     }
 
     /// What the loop has done so far.

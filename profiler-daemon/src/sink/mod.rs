@@ -1,9 +1,11 @@
 //! Figures become something to read: the report for people and for programs, and the metrics.
 //!
 //! * [`report`]: a window's figures as the JSON report's data; [`json`] and [`table`] print it.
+//! * [`check`]: what this host has and lacks.
 //! * [`metrics`]: all figures as they are now, for Prometheus.
 //! * [`text`]: units, harmless names, columns.
 
+pub mod check;
 pub mod json;
 pub mod metrics;
 pub mod report;

@@ -48,7 +48,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            ring_records: 16 * 1024,
+            ring_records: 32 * 1024,
             wakeups: false,
             clock: ClockChoice::Auto,
         }

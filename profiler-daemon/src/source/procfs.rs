@@ -8,21 +8,26 @@ use std::collections::HashSet;
 use procfs::process::Task;
 use procfs::{Current, LoadAverage};
 use profiler_ebpf::{ThreadRecord, thread_flags};
+use rustix::time::{ClockId, clock_gettime};
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// Adds the threads that are in /proc and not among these.
+/// A thread younger than this may just have been born between the two lists.
+const NEW_FOR_NS: u64 = 1_000_000_000;
+
+/// Adds the threads that are in /proc and not among these, and says how many of them were there before
+/// anybody looked.
 ///
 /// A host where none is missing costs one small read. A thread that can't be read has ended.
-pub fn add_missing(threads: &mut Vec<ThreadRecord>) {
+pub fn add_missing(threads: &mut Vec<ThreadRecord>) -> usize {
     let all = LoadAverage::current().map_or(0, |load| load.max);
     if usize::try_from(all).is_ok_and(|all| all <= threads.len()) {
-        return;
+        return 0;
     }
     let known: HashSet<u32> = threads.iter().map(|thread| thread.tid).collect();
     let Ok(processes) = procfs::process::all_processes() else {
-        return;
+        return 0;
     };
     let tasks = processes
         .flatten()
@@ -32,7 +37,12 @@ pub fn add_missing(threads: &mut Vec<ThreadRecord>) {
     let missing = tasks
         .filter(|task| u32::try_from(task.tid).is_ok_and(|tid| !known.contains(&tid)))
         .filter_map(|task| record(&task));
+    let before = known.len();
     threads.extend(missing);
+    let boot = clock_gettime(ClockId::Boottime);
+    let now_ns = u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000;
+    let old = |thread: &&ThreadRecord| thread.start_ns + NEW_FOR_NS < now_ns;
+    threads[before..].iter().filter(old).count()
 }
 
 fn record(task: &Task) -> Option<ThreadRecord> {

@@ -30,10 +30,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "ring.records_per_cpu",
-        value: "16384",
+        value: "32768",
         values: "power of two, 64 to 1048576",
         flag: "--ring-records",
-        meaning: "Records of 32 bytes that each CPU's ring holds: 16384 cost 512 KiB of memory a CPU. \
+        meaning: "Records of 32 bytes that each CPU's ring holds: 32768 cost 1 MiB of memory a CPU. \
                   Raise it when schedscope_events_dropped_total grows; time of which records were dropped \
                   is counted as unknown.",
     },
