@@ -256,19 +256,18 @@ impl Btf {
                 (member.offset, 0)
             };
             let own_name = self.name(member.name_off);
-            if own_name == name {
+            if own_name.is_empty() {
+                if let Some(inner) = self.member(member.type_, name, depth - 1) {
+                    return Some(Member {
+                        bit_offset: bit_offset + inner.bit_offset,
+                        ..inner
+                    });
+                }
+            } else if own_name == name {
                 return Some(Member {
                     type_id: member.type_,
                     bit_offset,
                     bit_size,
-                });
-            }
-            if own_name.is_empty()
-                && let Some(inner) = self.member(member.type_, name, depth - 1)
-            {
-                return Some(Member {
-                    bit_offset: bit_offset + inner.bit_offset,
-                    ..inner
                 });
             }
         }
@@ -305,4 +304,226 @@ fn silence() {
         // SAFETY: No printing function is a valid one.
         let _old = unsafe { libbpf::libbpf_set_print(None) };
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+
+    use super::{Btf, Field, Kind, NonNull, Parameter, libbpf};
+
+    /// Type information that a test makes up. Each call adds one type and returns its id.
+    struct Draft(*mut libbpf::btf);
+
+    impl Draft {
+        fn new() -> Self {
+            // SAFETY: It has no preconditions.
+            Self(unsafe { libbpf::btf__new_empty() })
+        }
+
+        fn int(&self, name: &str, bytes: u32) -> i32 {
+            let name = CString::new(name).unwrap();
+            // SAFETY: The object is valid and the name a C string.
+            unsafe { libbpf::btf__add_int(self.0, name.as_ptr(), bytes.into(), 0) }
+        }
+
+        fn pointer(&self, target: i32) -> i32 {
+            // SAFETY: The object is valid.
+            unsafe { libbpf::btf__add_ptr(self.0, target) }
+        }
+
+        fn volatile(&self, target: i32) -> i32 {
+            // SAFETY: The object is valid.
+            unsafe { libbpf::btf__add_volatile(self.0, target) }
+        }
+
+        fn typedef(&self, name: &str, target: i32) -> i32 {
+            let name = CString::new(name).unwrap();
+            // SAFETY: The object is valid and the name a C string.
+            unsafe { libbpf::btf__add_typedef(self.0, name.as_ptr(), target) }
+        }
+
+        fn array(&self, element: i32, count: u32) -> i32 {
+            // SAFETY: The object is valid.
+            unsafe { libbpf::btf__add_array(self.0, element, element, count) }
+        }
+
+        /// Members are name, type, offset in bits and width in bits (0: not a bit field).
+        fn composite(
+            &self,
+            is_union: bool,
+            name: &str,
+            bytes: u32,
+            members: &[(&str, i32, u32, u32)],
+        ) -> i32 {
+            let name = CString::new(name).unwrap();
+            let add = if is_union {
+                libbpf::btf__add_union
+            } else {
+                libbpf::btf__add_struct
+            };
+            // SAFETY: The object is valid and the name a C string.
+            let id = unsafe { add(self.0, name.as_ptr(), bytes) };
+            for &(name, type_id, offset, width) in members {
+                let name = CString::new(name).unwrap();
+                // SAFETY: The object is valid, the name a C string, and the struct the last type.
+                let result = unsafe {
+                    libbpf::btf__add_field(self.0, name.as_ptr(), type_id, offset, width)
+                };
+                assert_eq!(result, 0, "{name:?} fits");
+            }
+            id
+        }
+
+        fn function(&self, parameters: &[i32]) -> i32 {
+            // SAFETY: The object is valid.
+            let id = unsafe { libbpf::btf__add_func_proto(self.0, 0) };
+            for &parameter in parameters {
+                // SAFETY: The object is valid, and the function the last type.
+                let result =
+                    unsafe { libbpf::btf__add_func_param(self.0, c"".as_ptr(), parameter) };
+                assert_eq!(result, 0, "a parameter can be added");
+            }
+            id
+        }
+
+        fn done(self) -> Btf {
+            Btf {
+                raw: NonNull::new(self.0).unwrap(),
+            }
+        }
+    }
+
+    fn whole(offset: u32, size: u32) -> Field {
+        Field {
+            offset,
+            size,
+            bits: None,
+        }
+    }
+
+    /// A struct with a nested one, nameless ones, an array, and bit fields.
+    fn sample() -> Btf {
+        let draft = Draft::new();
+        let long = draft.int("unsigned long", 8);
+        let int = draft.int("unsigned int", 4);
+        let char = draft.int("char", 1);
+        let comm = draft.array(char, 16);
+        let state = draft.volatile(int);
+        let inner = draft.composite(
+            false,
+            "sched_info",
+            16,
+            &[("pcount", long, 0, 0), ("run_delay", long, 64, 0)],
+        );
+        let alias = draft.typedef("sched_info_t", inner);
+        let deepest = draft.composite(false, "", 8, &[("deep", int, 32, 0)]);
+        let nameless = draft.composite(true, "", 8, &[("one", long, 0, 0), ("", deepest, 0, 0)]);
+        draft.composite(
+            false,
+            "task_struct",
+            96,
+            &[
+                ("state", state, 0, 0),
+                ("info", alias, 64, 0),
+                ("", nameless, 192, 0),
+                ("comm", comm, 256, 0),
+                ("first", int, 384, 1),
+                ("in_iowait", int, 395, 1),
+                ("wide", int, 396, 3),
+                ("parent", draft.pointer(0), 448, 0),
+            ],
+        );
+        draft.done()
+    }
+
+    #[test]
+    fn fields_are_found_where_they_are() {
+        let btf = sample();
+        let find = |path| btf.field("task_struct", path).unwrap();
+        assert_eq!(find("state"), whole(0, 4), "through `volatile`");
+        assert_eq!(
+            find("info.run_delay"),
+            whole(16, 8),
+            "through a name for a struct"
+        );
+        assert_eq!(find("one"), whole(24, 8), "in a nameless union");
+        assert_eq!(find("deep"), whole(28, 4), "in a nameless struct in it");
+        assert_eq!(find("comm"), whole(32, 16), "an array has its whole size");
+        assert_eq!(find("parent"), whole(56, 8));
+    }
+
+    #[test]
+    fn bit_fields_have_the_byte_and_bit_that_they_are_in() {
+        let btf = sample();
+        let find = |path| btf.field("task_struct", path).unwrap();
+        assert_eq!(
+            find("first"),
+            Field {
+                offset: 48,
+                size: 0,
+                bits: Some((0, 1))
+            }
+        );
+        assert_eq!(
+            find("in_iowait"),
+            Field {
+                offset: 49,
+                size: 0,
+                bits: Some((3, 1))
+            }
+        );
+        assert_eq!(
+            find("wide"),
+            Field {
+                offset: 49,
+                size: 0,
+                bits: Some((4, 3))
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        let btf = sample();
+        for path in ["nothing", "state.nothing", "info.nothing", "comm.x", ""] {
+            assert_eq!(btf.field("task_struct", path), None, "{path}");
+        }
+        assert_eq!(btf.field("rq", "clock"), None);
+        assert_eq!(btf.find("task_struct", Kind::Union), None, "it is a struct");
+        assert_eq!(btf.tracepoint_parameters("sched_switch"), None);
+    }
+
+    #[test]
+    fn a_tracepoint_has_its_parameters_without_the_private_one() {
+        let draft = Draft::new();
+        let int = draft.int("unsigned int", 4);
+        let truth = draft.int("_Bool", 1);
+        let boolean = draft.typedef("bool", truth);
+        let task = draft.composite(false, "task_struct", 4, &[("state", int, 0, 0)]);
+        let pointer = draft.pointer(task);
+        let private = draft.pointer(0);
+        let function = draft.function(&[private, boolean, pointer, int]);
+        draft.typedef("btf_trace_sched_switch", draft.pointer(function));
+        let expected = [
+            Parameter::Value("_Bool".to_owned()),
+            Parameter::PointerTo("task_struct".to_owned()),
+            Parameter::Value("unsigned int".to_owned()),
+        ];
+        assert_eq!(
+            draft
+                .done()
+                .tracepoint_parameters("sched_switch")
+                .as_deref(),
+            Some(&expected[..])
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_type_information_is_an_error() {
+        let error = Btf::parse(std::path::Path::new("/proc/self/exe")).unwrap_err();
+        assert_ne!(error.raw_os_error(), Some(0), "{error}");
+        let error = Btf::parse(std::path::Path::new("/no/such/file")).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    }
 }

@@ -264,3 +264,62 @@ fn switch_program(parameters: &[Parameter]) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Btf, Fault, Need, Parameter, programs, survey, switch_program};
+    use crate::source::btf::VMLINUX;
+
+    fn task() -> Parameter {
+        Parameter::PointerTo("task_struct".to_owned())
+    }
+
+    fn value(name: &str) -> Parameter {
+        Parameter::Value(name.to_owned())
+    }
+
+    #[test]
+    fn each_form_of_the_switch_has_its_program() {
+        let (preempt, state) = (value("_Bool"), value("unsigned int"));
+        let cases = [
+            (
+                vec![preempt.clone(), task(), task(), state.clone()],
+                Some(programs::SCHED_SWITCH),
+            ),
+            (
+                vec![preempt.clone(), state.clone(), task(), task()],
+                Some(programs::SCHED_SWITCH_STATE_FIRST),
+            ),
+            (
+                vec![preempt.clone(), task(), task()],
+                Some(programs::SCHED_SWITCH_WITHOUT_STATE),
+            ),
+            (vec![preempt.clone(), task(), state.clone(), task()], None),
+            (vec![task(), task()], None),
+            (vec![preempt, task(), task(), value("long")], None),
+            (vec![], None),
+        ];
+        for (parameters, expected) in cases {
+            assert_eq!(switch_program(&parameters), expected, "{parameters:?}");
+        }
+    }
+
+    #[test]
+    fn the_running_kernel_has_what_is_always_needed() {
+        let Ok(btf) = Btf::parse(std::path::Path::new(VMLINUX)) else {
+            println!(
+                "not run: source::fields::tests::the_running_kernel_has_what_is_always_needed: no {VMLINUX}"
+            );
+            return;
+        };
+        let survey = survey(&btf);
+        for finding in survey.findings {
+            if finding.need == Need::Always {
+                assert!(finding.offset.is_ok(), "{finding:?}");
+            }
+            let is_unexpected = matches!(finding.offset, Err(Fault::Size { .. }));
+            assert!(!is_unexpected, "{finding:?}");
+        }
+        assert!(survey.switch_program.is_some());
+    }
+}

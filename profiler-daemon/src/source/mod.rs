@@ -9,9 +9,11 @@
 //! * `threads` reads which threads there are, [`procfs`] those that it is not shown; `clock` relates the records' time to other clocks;
 //!   `stats` says what the probes cost.
 //! * [`Kernel`] is all of that together.
+//! * [`check`] says what this host has of what that takes; `trial` tries some of it out.
 
 #[expect(unsafe_code, reason = "libbpf is a C library")]
 mod btf;
+pub mod check;
 #[expect(unsafe_code, reason = "reads a mapping that a probe writes to")]
 mod clock;
 mod error;
@@ -29,6 +31,8 @@ mod side;
 mod stats;
 mod sync;
 mod threads;
+#[expect(unsafe_code, reason = "libbpf is a C library")]
+mod trial;
 
 pub use clock::Relation;
 pub use error::{StartError, StartFailure};
