@@ -106,19 +106,25 @@ fn the_table_of_keys_has_all_keys_and_no_other() {
 #[test]
 fn each_key_has_its_flag() {
     let command = Overrides::augment_args(clap::Command::new("run"));
-    let flags: Vec<String> = command
+    let flags: Vec<(String, String)> = command
         .get_arguments()
-        .filter_map(|argument| argument.get_long())
-        .map(|long| format!("--{long}"))
+        .filter_map(|argument| {
+            let help = argument.get_help().map(ToString::to_string);
+            Some((format!("--{}", argument.get_long()?), help?))
+        })
         .collect();
     for key in KEYS {
-        assert!(
-            flags.iter().any(|flag| flag == key.flag),
-            "{} is no flag",
-            key.flag
-        );
+        let help = flags.iter().find(|(flag, _)| flag == key.flag);
+        let Some((_, help)) = help else {
+            panic!("{} is no flag", key.flag);
+        };
+        // What attach does by default is not the service's.
+        if !key.path.starts_with("target.") && key.path != "probes.wakeups" {
+            let default = format!("[default: {}]", key.value.trim_matches('"'));
+            assert!(help.contains(&default), "{}: {help}", key.flag);
+        }
     }
-    for flag in &flags {
+    for (flag, _) in &flags {
         assert!(KEYS.iter().any(|key| key.flag == flag), "{flag} has no key");
     }
 }

@@ -141,14 +141,14 @@ impl Target {
 pub enum ConfigError {
     /// The file can't be read.
     #[error(
-        "can't read the configuration {path}: {source}; give another one with --config, or none to \
+        "can't read the configuration {path}: {cause}; give another one with --config, or none to \
          use the defaults"
     )]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// Why. It is part of the message, so not the error's source: it would be said twice.
+        cause: std::io::Error,
     },
     /// What the file says is not valid.
     #[error("{path}:{line}: {what}")]
@@ -217,9 +217,9 @@ impl Config {
             }
             Ok(text)
         };
-        let text = read(path).map_err(|source| ConfigError::Read {
+        let text = read(path).map_err(|cause| ConfigError::Read {
             path: path.to_owned(),
-            source,
+            cause,
         })?;
         Self::parse(&text, path)
     }

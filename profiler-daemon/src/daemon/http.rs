@@ -79,19 +79,20 @@ impl Default for Limits {
 
 /// Why an address can't be served on.
 #[derive(Debug, thiserror::Error)]
-#[error("can't serve on {listen}: {source}; {remedy}")]
+#[error("can't serve on {listen}: {cause}; {remedy}")]
 pub struct BindError {
     listen: SocketAddr,
-    source: std::io::Error,
+    /// Part of the message, so not the error's source: it would be said twice.
+    cause: std::io::Error,
     remedy: String,
 }
 
 /// Takes the address. The error says who to look for and what to change.
 pub async fn bind(listen: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(listen).await.map_err(|source| {
+    TcpListener::bind(listen).await.map_err(|cause| {
         use std::io::ErrorKind;
         let elsewhere = "choose another with --listen or `listen` in the configuration";
-        let remedy = match source.kind() {
+        let remedy = match cause.kind() {
             ErrorKind::AddrInUse => format!(
                 "see who has it with `ss -ltnp 'sport = :{}'`, or {elsewhere}",
                 listen.port()
@@ -106,7 +107,7 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, BindError> {
         };
         BindError {
             listen,
-            source,
+            cause,
             remedy,
         }
     })

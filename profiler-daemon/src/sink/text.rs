@@ -19,6 +19,12 @@ impl TextOptions {
     /// Columns where there is no terminal that has a number of its own.
     pub const WIDTH: usize = 100;
 
+    /// For a file.
+    pub const PLAIN: Self = Self {
+        width: Self::WIDTH,
+        colors: false,
+    };
+
     /// Lines of prose are not longer than this, since the eye loses its way.
     pub(super) fn prose(self) -> usize {
         self.width.min(Self::WIDTH)

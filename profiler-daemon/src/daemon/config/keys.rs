@@ -14,6 +14,8 @@ pub struct Key {
     pub values: &'static str,
     /// The flag of `schedscope run` that overrules it.
     pub flag: &'static str,
+    /// Whether a change takes effect when the file is read again; else it takes a restart.
+    pub live: bool,
     /// What it means, and what to mind.
     pub meaning: &'static str,
 }
@@ -25,6 +27,7 @@ pub const KEYS: &[Key] = &[
         value: "\"127.0.0.1:9750\"",
         values: "IP address and port",
         flag: "--listen",
+        live: false,
         meaning: "Where /metrics and /healthz are served. They are served without a password: other \
                   than a loopback address, use one that only the monitoring network reaches.",
     },
@@ -33,6 +36,7 @@ pub const KEYS: &[Key] = &[
         value: "32768",
         values: "power of two, 64 to 1048576",
         flag: "--ring-records",
+        live: false,
         meaning: "Records of 32 bytes that each CPU's ring holds: 32768 cost 1 MiB of memory a CPU. \
                   Raise it when schedscope_events_dropped_total grows; time of which records were dropped \
                   is counted as unknown.",
@@ -42,6 +46,7 @@ pub const KEYS: &[Key] = &[
         value: "false",
         values: "true or false",
         flag: "--wakeups",
+        live: false,
         meaning: "Record each wakeup, too. Without it a thread that was woken and waits for a CPU is \
                   counted as blocked until it gets one; from then on its figures are exact either way. \
                   It costs a second hook, about as much again as all the rest.",
@@ -51,6 +56,7 @@ pub const KEYS: &[Key] = &[
         value: "\"auto\"",
         values: "\"auto\", \"run-queue\" or \"monotonic\"",
         flag: "--clock",
+        live: false,
         meaning: "The clock that stamps the records. The run queue's own is nearly free and the one that \
                   the kernel's own figures are in; auto falls back to the monotonic one where the kernel \
                   does not let probes read it. With the monotonic one wakeups are recorded in any case.",
@@ -60,6 +66,7 @@ pub const KEYS: &[Key] = &[
         value: "\"1m\"",
         values: "duration, 1s to 1day, or 0s for never",
         flag: "--stats-interval",
+        live: true,
         meaning: "How often the probes' own cost is sampled, for schedscope_probe_run_seconds_total. While \
                   it is, the kernel times every BPF program on the host, which itself costs some 50 ns a \
                   run.",
@@ -69,6 +76,7 @@ pub const KEYS: &[Key] = &[
         value: "\"500ms\"",
         values: "duration, 1ms to 10s",
         flag: "--drain-interval",
+        live: true,
         meaning: "Longest time between two drains of the rings. A ring that fills up wakes the daemon \
                   earlier, so this decides how often an idle host is disturbed, and how old the figures \
                   of a scrape can be.",
@@ -78,6 +86,7 @@ pub const KEYS: &[Key] = &[
         value: "\"web\"",
         values: "1 to 64 bytes, not \"host\", each once",
         flag: "--target",
+        live: true,
         meaning: "Name of a target: the label `target` of its series. A thread belongs to the first target \
                   that takes it. At most 64 targets.",
     },
@@ -86,6 +95,7 @@ pub const KEYS: &[Key] = &[
         value: "1234",
         values: "1 to 4194304",
         flag: "--target",
+        live: true,
         meaning: "All threads of a process, those to come included. Exactly one of pid, tid and comm.",
     },
     Key {
@@ -93,6 +103,7 @@ pub const KEYS: &[Key] = &[
         value: "1234",
         values: "1 to 4194304",
         flag: "--target",
+        live: true,
         meaning: "One thread.",
     },
     Key {
@@ -100,6 +111,7 @@ pub const KEYS: &[Key] = &[
         value: "\"nginx*\"",
         values: "name of at most 15 bytes, * and ? as wildcards",
         flag: "--target",
+        live: true,
         meaning: "All threads whose own name fits, whatever their process. A thread that once fitted stays \
                   in, whatever it is called later.",
     },
@@ -109,7 +121,8 @@ const HEAD: &str = "\
 # Configuration of `schedscope run`.
 #
 # Every key stands here with its default, commented out. Flags overrule this file. SIGHUP reads it again;
-# a file that is not valid is refused as a whole, with the line, and the service goes on as before.
+# a file that is not valid is refused as a whole, with the line, and the service goes on as before. Keys
+# that need a restart say so.
 # Durations are written like \"500ms\", \"2s\" or \"1m\".
 ";
 
@@ -140,7 +153,12 @@ pub fn default_file() -> String {
             let _ = write!(text, "\n[{section}]\n");
         }
         push_comment(&mut text, key.meaning);
-        push_comment(&mut text, &format!("Values: {}.", key.values));
+        let restart = if key.live {
+            ""
+        } else {
+            " A change needs a restart."
+        };
+        push_comment(&mut text, &format!("Values: {}.{restart}", key.values));
         let _ = writeln!(text, "#{name} = {}", key.value);
     }
     text.push('\n');
@@ -184,8 +202,8 @@ An unknown key, a wrong type or a value out of its bounds is an error that names
 what was expected; the exit code is 2. On SIGHUP the file is read again; if it is not valid, the
 service says so and goes on with what it had.
 
-| key | default | values | flag |
-|---|---|---|---|
+| key | default | values | flag | change takes effect |
+|---|---|---|---|---|
 "
     .to_owned();
     for key in KEYS {
@@ -195,8 +213,15 @@ service says so and goes on with what it had.
         };
         let _ = writeln!(
             text,
-            "| `{}` | {default} | {} | `{}` |",
-            key.path, key.values, key.flag
+            "| `{}` | {default} | {} | `{}` | {} |",
+            key.path,
+            key.values,
+            key.flag,
+            if key.live {
+                "on SIGHUP"
+            } else {
+                "at the next start"
+            }
         );
     }
     for key in KEYS {
