@@ -9,6 +9,7 @@
 pub(crate) mod books;
 pub(crate) mod oracle;
 pub(crate) mod schedscope;
+pub(crate) mod service;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
