@@ -1,0 +1,267 @@
+//! The command line as a user meets it: commands that are started, interrupts, wrong input, and the
+//! exit code of each.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::books::{named, time};
+use common::schedscope::{
+    PATIENCE, Running, may_load_probes, measure_command, run, schedscope, scratch_file,
+};
+use common::{Workload, number, workload_command, workload_program};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// A process id that nobody has: that of a process that has just ended and been waited for.
+fn nobody() -> u32 {
+    let mut child = Command::new("true").spawn().expect("`true` starts");
+    let pid = child.id();
+    child.wait().expect("`true` ends");
+    pid
+}
+
+/// Runs `attach --output json -- sh -c SCRIPT`; the report is on stdout, as the script prints nothing.
+#[track_caller]
+fn attach_shell(script: &str) -> common::schedscope::Outcome {
+    run(["attach", "--output", "json", "--", "sh", "-c", script])
+}
+
+#[test]
+fn the_exit_code_of_a_command_is_passed_on() {
+    if !may_load_probes("the_exit_code_of_a_command_is_passed_on") {
+        return;
+    }
+    for (script, code, exit) in [
+        ("exit 0", 0, "code"),
+        ("exit 7", 7, "code"),
+        ("kill -9 $$", 128 + 9, "signal"),
+    ] {
+        let outcome = attach_shell(script);
+        outcome.expect_code(code);
+        let report = outcome.json();
+        common::books::check(&report);
+        assert_eq!(report["target"]["kind"], "command");
+        assert!(report["exit"][exit].is_number(), "{}", report["exit"]);
+    }
+}
+
+#[test]
+fn a_command_that_cannot_run_gives_the_codes_of_a_shell() {
+    if !may_load_probes("a_command_that_cannot_run_gives_the_codes_of_a_shell") {
+        return;
+    }
+    run(["attach", "--", "/no/such/program"]).expect_error(127, &["/no/such/program", "PATH"]);
+    let file = scratch_file("not-executable");
+    std::fs::write(&file, "").expect("the scratch directory can be written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    let path = file.to_str().expect("a path in UTF-8");
+    run(["attach", "--", path]).expect_error(126, &[path]);
+    std::fs::remove_file(&file).expect("the scratch file goes away");
+}
+
+#[test]
+fn a_command_is_measured_from_its_first_instruction_to_its_end() {
+    if !may_load_probes("a_command_is_measured_from_its_first_instruction_to_its_end") {
+        return;
+    }
+    let start = Instant::now();
+    let measured = measure_command(&[], "sleep-loop", &["--duration", "500ms"])
+        .expect("it needs nothing special");
+    let around = start.elapsed();
+    let window: u64 = number(&measured.report["window"]["duration_ns"]);
+    let window = Duration::from_nanos(window);
+    assert!(
+        window >= Duration::from_millis(500) && window < around,
+        "{window:?} of {around:?}"
+    );
+    // The first thread has the name of the program. It may end a little before the others, which it
+    // does not wait for.
+    let first = named(&measured.report, "workload");
+    assert_eq!(first.len(), 1, "{}", measured.report["threads"]);
+    let observed: u64 = number(&first[0]["observed_ns"]);
+    assert!(observed >= 500_000_000, "{}", first[0]);
+    assert_eq!(first[0]["tid"], measured.truth["pid"]);
+    assert!(
+        time(first[0], "running") > 0,
+        "it ran before it waited: {}",
+        first[0]
+    );
+    let gate = measured.report["threads"].as_array().expect("threads");
+    assert!(
+        gate.iter().all(|thread| thread["comm"] != "schedscope"),
+        "{gate:?}"
+    );
+}
+
+#[test]
+fn an_interrupt_ends_early_with_a_full_report() {
+    if !may_load_probes("an_interrupt_ends_early_with_a_full_report") {
+        return;
+    }
+    for signal in [Signal::INT, Signal::TERM] {
+        let workload = Workload::start("mutex", &["--duration", "20s"]).expect("no special needs");
+        let pid = workload.pid().to_string();
+        let attach = ["attach", &pid, "--duration", "60s", "--output", "json"];
+        let running = Running::start(schedscope(attach));
+        std::thread::sleep(Duration::from_millis(1500));
+        running.signal(signal);
+        let outcome = running.finish(Duration::from_secs(2));
+        outcome.expect_code(0);
+        let report = outcome.json();
+        common::books::check(&report);
+        let window: u64 = number(&report["window"]["duration_ns"]);
+        assert!(
+            (200_000_000..1_500_000_000).contains(&window),
+            "{}",
+            report["window"]
+        );
+        let (_, waiter) = workload.member("waiter");
+        let row = common::books::thread(&report, waiter);
+        assert_eq!(row["observed_ns"], window, "{row}");
+    }
+}
+
+/// A terminal's Ctrl-C goes to the command, too, which ends by it; the report comes all the same.
+#[test]
+fn an_interrupt_of_a_command_is_the_commands_and_the_report_comes() {
+    if !may_load_probes("an_interrupt_of_a_command_is_the_commands_and_the_report_comes") {
+        return;
+    }
+    let file = scratch_file("interrupted.json");
+    let mut command = schedscope(["attach", "--output", "json", "--output-file"]);
+    command.arg(&file).arg("--").arg(workload_program());
+    command
+        .args(["spin", "--threads", "1", "--duration", "20s"])
+        .process_group(0);
+    let running = Running::start(command);
+    std::thread::sleep(Duration::from_millis(1500));
+    running.signal_group(Signal::INT);
+    let outcome = running.finish(Duration::from_secs(2));
+    outcome.expect_code(128 + 2);
+    let text = std::fs::read_to_string(&file).expect("the report is there");
+    let report: Value = serde_json::from_str(&text).expect("the report is JSON");
+    std::fs::remove_file(&file).expect("the scratch file goes away");
+    common::books::check(&report);
+    assert_eq!(report["exit"]["signal"], 2, "{}", report["exit"]);
+    assert_eq!(
+        named(&report, "spinner-0").len(),
+        1,
+        "{}",
+        report["threads"]
+    );
+}
+
+#[test]
+fn the_table_goes_to_stdout_and_names_the_threads() {
+    if !may_load_probes("the_table_goes_to_stdout_and_names_the_threads") {
+        return;
+    }
+    let workload = Workload::start("mutex", &["--duration", "20s"]).expect("no special needs");
+    let outcome = run(["attach", &workload.pid().to_string(), "--duration", "300ms"]);
+    outcome.expect_code(0);
+    assert_eq!(outcome.stderr, "");
+    for name in ["holder", "waiter", "workload"] {
+        assert!(outcome.stdout.contains(name), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_process_that_is_not_there_is_named() {
+    if !may_load_probes("a_process_that_is_not_there_is_named") {
+        return;
+    }
+    let pid = nobody().to_string();
+    run(["attach", &pid, "--duration", "1s"]).expect_error(4, &[&pid, "--comm"]);
+    run(["attach", "--tid", &pid, "--duration", "1s"]).expect_error(4, &[&pid]);
+}
+
+#[test]
+fn a_thread_given_as_a_process_is_explained() {
+    if !may_load_probes("a_thread_given_as_a_process_is_explained") {
+        return;
+    }
+    let workload = Workload::start("mutex", &["--duration", "20s"]).expect("no special needs");
+    let (pid, tid) = workload.member("waiter");
+    let (pid, tid) = (pid.to_string(), tid.to_string());
+    run(["attach", &tid, "--duration", "1s"]).expect_error(4, &["--tid", &pid, &tid]);
+}
+
+/// What ends while it is measured gives its report at once; what has ended already is exit code 4.
+#[test]
+fn a_process_that_ends_ends_the_measurement() {
+    if !may_load_probes("a_process_that_ends_ends_the_measurement") {
+        return;
+    }
+    let mut child = workload_command("doze", &["--duration", "1500ms"])
+        .spawn()
+        .expect("it starts");
+    let pid = child.id().to_string();
+    let start = Instant::now();
+    let outcome = run(["attach", &pid, "--duration", "20s", "--output", "json"]);
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    outcome.expect_code(0);
+    let report = outcome.json();
+    common::books::check(&report);
+    assert_eq!(report["threads"][0]["ended"], true, "{report}");
+    // Nobody has waited for it yet: its id is still taken, but nothing is left to measure.
+    run(["attach", &pid, "--duration", "1s"]).expect_error(4, &[&pid]);
+    child.wait().expect("it can be waited for");
+}
+
+#[test]
+fn who_is_not_root_is_told_what_is_missing() {
+    if !may_load_probes("who_is_not_root_is_told_what_is_missing") {
+        return;
+    }
+    // A copy where everybody may read: a checkout need not be such a place.
+    let directory = std::env::temp_dir().join(format!("schedscope-test-{}", std::process::id()));
+    std::fs::create_dir(&directory).expect("a temporary directory");
+    let binary = directory.join("schedscope");
+    std::fs::copy(env!("CARGO_BIN_EXE_schedscope"), &binary).expect("a copy of the binary");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&directory, open).expect("chmod");
+    let attempt = |arguments: &[&str]| {
+        let mut command = Command::new(&binary);
+        // Giving up the user id gives up the capabilities.
+        command
+            .args(arguments)
+            .uid(65534)
+            .gid(65534)
+            .current_dir("/");
+        Running::start(command).finish(PATIENCE)
+    };
+    let own = std::process::id().to_string();
+    let attach = attempt(&["attach", &own, "--duration", "1s"]);
+    let command = attempt(&["attach", "--", "true"]);
+    let service = attempt(&["run", "--listen", "127.0.0.1:0"]);
+    std::fs::remove_dir_all(&directory).expect("the temporary directory goes away");
+    attach.expect_error(3, &["CAP_BPF"]);
+    command.expect_error(3, &["CAP_BPF"]);
+    service.expect_error(3, &["CAP_BPF"]);
+}
+
+#[test]
+fn wrong_usage_is_refused_before_anything_is_attached() {
+    for arguments in [
+        &["attach"][..],
+        &["attach", "1", "--tid", "2"],
+        &["attach", "1", "--duration", "soon"],
+        &["attach", "1", "--ring-records", "1000"],
+        &["attach", "no-number"],
+        &["no-such-command"],
+        &["run", "--no-such-flag"],
+    ] {
+        let outcome = run(arguments);
+        outcome.expect_code(2);
+        assert_eq!(outcome.stdout, "", "{arguments:?}: {outcome:?}");
+        assert_ne!(outcome.stderr, "", "{arguments:?}");
+    }
+}
