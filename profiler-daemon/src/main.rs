@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use schedscope::cli::{Cli, Command};
 use schedscope::daemon;
-use schedscope::exit::{Exit, Failure};
+use schedscope::exit::Failure;
 
 fn main() -> ExitCode {
     // clap ends the process itself, with code 2 for wrong usage.
@@ -24,7 +24,7 @@ fn run(command: &Command) -> Result<u8, Failure> {
         Command::Attach(args) => daemon::attach::attach(args),
         Command::ExecGate { command } => Ok(daemon::gate::become_command(command)?),
         Command::Run(args) => daemon::service::run(args),
-        Command::Check(_) => Ok(Exit::Internal as u8),
+        Command::Check(args) => daemon::check::check(args),
     }
 }
 

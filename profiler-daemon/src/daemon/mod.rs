@@ -3,11 +3,13 @@
 //! * [`engine`]: waits for records, has the core take them in, answers questions in between.
 //! * [`attach`]: measures a target and reports; [`gate`] starts a command for it.
 //! * [`service`]: measures for good and serves the figures over [`http`].
+//! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
 //! * [`http`]: serves `/metrics` and `/healthz`.
 //! * `options` and `units`: flags to settings, processes to units.
 
 pub mod attach;
+pub mod check;
 pub mod config;
 pub mod engine;
 pub mod gate;

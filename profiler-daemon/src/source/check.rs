@@ -126,7 +126,7 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// Since this one, BPF maps are counted against the cgroup's memory and not against `RLIMIT_MEMLOCK`.
 const MEMORY_BY_CGROUP: (u32, u32) = (5, 11);
 
-/// Inode of the first PID namespace (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
+/// Inode of the first PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 fn host() -> Vec<Row> {
