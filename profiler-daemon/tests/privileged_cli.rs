@@ -242,10 +242,32 @@ fn who_is_not_root_is_told_what_is_missing() {
     let attach = attempt(&["attach", &own, "--duration", "1s"]);
     let command = attempt(&["attach", "--", "true"]);
     let service = attempt(&["run", "--listen", "127.0.0.1:0"]);
+    let check = attempt(&["check"]);
     std::fs::remove_dir_all(&directory).expect("the temporary directory goes away");
     attach.expect_error(3, &["CAP_BPF"]);
     command.expect_error(3, &["CAP_BPF"]);
     service.expect_error(3, &["CAP_BPF"]);
+    check.expect_code(3);
+    assert!(check.stdout.contains("CAP_BPF"), "{check:?}");
+}
+
+#[test]
+fn check_finds_all_that_the_main_job_needs() {
+    if !may_load_probes("check_finds_all_that_the_main_job_needs") {
+        return;
+    }
+    let outcome = run(["check"]);
+    outcome.expect_code(0);
+    assert_eq!(outcome.stderr, "");
+    for word in ["/sys/kernel/btf/vmlinux", "tracepoint sched_switch"] {
+        assert!(
+            outcome.stdout.contains(word),
+            "'{word}' expected: {outcome:?}"
+        );
+    }
+    let outcome = run(["check", "--output", "json"]);
+    outcome.expect_code(0);
+    assert!(outcome.json().is_object(), "{outcome:?}");
 }
 
 #[test]
