@@ -49,7 +49,8 @@ fn unit_in(text: &str) -> String {
             let mut parts = line.splitn(3, ':');
             let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
             // The root of a hierarchy that is not in use says nothing.
-            Some((path == "/", rank(controllers, id), path))
+            path.starts_with('/')
+                .then(|| (path == "/", rank(controllers, id), path))
         })
         .min();
     let Some((_, _, path)) = path else {
