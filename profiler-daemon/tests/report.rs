@@ -40,6 +40,7 @@ fn report(snapshot: &Snapshot, dropped: &[Dropped]) -> Report {
         target_kind: "pid",
         target_value: "100",
         dropped,
+        missed: if dropped.is_empty() { 0 } else { 2 },
         clock_error_ns: Some(1_500),
         wakeups: true,
         unit_of: &unit_of,

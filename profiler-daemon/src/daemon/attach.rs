@@ -183,6 +183,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
             target_kind: target.kind(),
             target_value: &target.value(),
             dropped: &dropped(&measured.losses),
+            missed: measured.losses.missed,
             clock_error_ns: Some(measured.clock_error_ns),
             wakeups: measured.wakeups,
             unit_of: &|tgid| units.of(tgid),
@@ -190,7 +191,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
             exit: end.command.map(command_end),
         },
     );
-    print(&mut out, &report, args.output)?;
+    print(&mut out, &report, args)?;
     Ok(end.command.map_or(Exit::Done as u8, gate::exit_code))
 }
 
@@ -302,12 +303,16 @@ fn open_output(path: Option<&Path>) -> Result<Box<dyn Write>, Failure> {
     Ok(Box::new(file))
 }
 
-fn print(mut out: &mut dyn Write, report: &Report, output: Output) -> anyhow::Result<()> {
+fn print(mut out: &mut dyn Write, report: &Report, args: &Attach) -> anyhow::Result<()> {
     let style = TableOptions {
-        text: TextOptions::for_stdout(),
+        // A file gets no colours, wherever the standard output goes.
+        text: match args.output_file {
+            Some(_) => TextOptions::PLAIN,
+            None => TextOptions::for_stdout(),
+        },
         max_threads: MAX_THREADS,
     };
-    let written = match output {
+    let written = match args.output {
         Output::Json => json::write(report, &mut out),
         Output::Table => out.write_all(table::render(report, &style).as_bytes()),
     };

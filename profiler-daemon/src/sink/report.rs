@@ -28,6 +28,9 @@ pub struct ReportFacts<'a> {
     pub target_value: &'a str,
     /// Records lost within the window, by CPU and kind, as the rings counted them.
     pub dropped: &'a [Dropped],
+    /// Records lost within the window because a probe could not run: it was running already on that
+    /// CPU.
+    pub missed: u64,
     /// How far the clocks of two CPUs may be apart, in nanoseconds; `None` when it was not measured.
     pub clock_error_ns: Option<u64>,
     /// Whether wakeups were recorded. Without them the kernel's own run-queue delay says when a wait
@@ -117,9 +120,13 @@ pub struct Target {
 pub struct Loss {
     /// Records read, of the whole host.
     pub events: u64,
-    /// Records lost, on the whole host, because a ring was full. The larger of two counts: the
-    /// rings' own, and that of the gap records, which lag behind while a ring stays full.
+    /// Records lost, on the whole host, because a ring was full or a probe could not run. For the
+    /// rings it is the larger of two counts: their own, and that of the gap records, which lag behind
+    /// while a ring stays full.
     pub dropped: u64,
+    /// Those among [`Loss::dropped`] that were lost because a probe could not run: it was running
+    /// already on that CPU.
+    pub missed: u64,
     /// Records that were older than what was already known of their thread.
     pub inverted: u64,
     /// Waits and stays on a run queue of this target that gave no sample: their beginning was not
@@ -335,7 +342,8 @@ impl Report {
             },
             loss: Loss {
                 events: snapshot.counts.total(),
-                dropped: counted.max(snapshot.counts.lost),
+                dropped: counted.max(snapshot.counts.lost) + facts.missed,
+                missed: facts.missed,
                 inverted: snapshot.conflicts.of(Conflict::Inverted),
                 censored_spans: target.total.censored + target.open,
                 undecodable: snapshot.counts.undecodable,

@@ -299,11 +299,14 @@ fn incomplete(report: &Report) -> String {
     if loss.dropped > 0 {
         let _ = write!(
             sentence,
-            " {} of {} of this host ({}) were dropped, because the daemon did not empty a ring in time",
+            " {} of {} of this host ({}) were dropped.",
             thousands(loss.dropped),
             plural(loss.events.saturating_add(loss.dropped), "event"),
             percent(loss.dropped, loss.events.saturating_add(loss.dropped)),
         );
+    }
+    if loss.dropped > loss.missed {
+        sentence += " The daemon did not empty a ring in time";
         let mut by: Vec<_> = loss.dropped_by.iter().collect();
         by.sort_by_key(|dropped| std::cmp::Reverse(dropped.count));
         let mut list: Vec<String> = by
@@ -317,7 +320,14 @@ fn incomplete(report: &Report) -> String {
         if !list.is_empty() {
             let _ = write!(sentence, " ({})", list.join(", "));
         }
-        sentence += ". Larger rings lose less: --ring-records.";
+        sentence += ": larger rings lose less, see --ring-records.";
+    }
+    if loss.missed > 0 {
+        let _ = write!(
+            sentence,
+            " {} of them were never recorded, because a probe was running already on that CPU.",
+            thousands(loss.missed),
+        );
     }
     if loss.inverted > 0 {
         let _ = write!(
