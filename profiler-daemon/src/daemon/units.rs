@@ -47,8 +47,7 @@ fn unit_in(text: &str) -> String {
         .lines()
         .filter_map(|line| {
             let mut parts = line.splitn(3, ':');
-            let (id, controllers) = (parts.next()?, parts.next()?);
-            let path = parts.next().filter(|path| path.starts_with('/'))?;
+            let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
             // The root of a hierarchy that is not in use says nothing.
             path.starts_with('/')
                 .then(|| (path == "/", rank(controllers, id), path))
