@@ -9,9 +9,20 @@ use crate::source::{ClockChoice, Options, StartError, StartFailure};
 pub(super) fn for_attach(flags: &ProbeFlags) -> Options {
     let default = Options::default();
     Options {
-        ring_records: flags.ring_records.unwrap_or(default.ring_records),
+        ring_records: flags.ring_records.unwrap_or_else(attach_ring_records),
         wakeups: flags.wakeups.unwrap_or(true),
         clock: flags.clock.map_or(default.clock, clock),
+    }
+}
+
+/// Wakeups double the records, and what is measured by hand is often a storm: twice the service's
+/// rings, 2 MiB a CPU, unless there are so many CPUs that it adds up.
+fn attach_ring_records() -> u32 {
+    const MANY_CPUS: usize = 64;
+    let default = Options::default().ring_records;
+    match aya::util::nr_cpus() {
+        Ok(cpus) if cpus <= MANY_CPUS => 2 * default,
+        _ => default,
     }
 }
 
