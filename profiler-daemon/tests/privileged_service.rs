@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::Workload;
-use common::schedscope::{may_load_probes, run, scratch_file};
+use common::schedscope::{may_load_probes, programs_of, run, scratch_file};
 use common::service::{Service, free_address};
 use rustix::process::Signal;
 
@@ -210,24 +210,6 @@ fn a_configuration_that_cannot_be_used_is_refused_with_the_line() {
         run(["run", "--config", path]).expect_error(2, &words);
     }
     std::fs::remove_file(&file).expect("the scratch file goes away");
-}
-
-/// Numbers of the BPF programs that a process holds.
-fn programs_of(pid: u32) -> Vec<u32> {
-    let directory = format!("/proc/{pid}/fdinfo");
-    let files = std::fs::read_dir(&directory).expect("the process is there");
-    let mut programs: Vec<u32> = files
-        .filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok())
-        .filter_map(|text| {
-            let id = text
-                .lines()
-                .find_map(|line| line.strip_prefix("prog_id:"))?;
-            id.trim().parse().ok()
-        })
-        .collect();
-    programs.sort_unstable();
-    programs.dedup();
-    programs
 }
 
 /// Numbers of all BPF programs that the kernel has.

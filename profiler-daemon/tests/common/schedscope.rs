@@ -114,6 +114,20 @@ impl Running {
         self.child.id()
     }
 
+    /// Waits until it holds BPF programs, which means that it measures, and a little longer.
+    #[track_caller]
+    pub(crate) fn wait_until_it_measures(&mut self) {
+        let start = Instant::now();
+        while programs_of(self.pid()).len() < 2 {
+            assert!(
+                !self.has_ended() && start.elapsed() < PATIENCE,
+                "it does not attach"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+
     /// Sends a signal to the process.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
@@ -182,6 +196,25 @@ fn collect(reader: Option<JoinHandle<String>>) -> String {
     reader.map_or_else(String::new, |reader| {
         reader.join().expect("what it prints can be read")
     })
+}
+
+/// Numbers of the BPF programs that a process holds.
+pub(crate) fn programs_of(pid: u32) -> Vec<u32> {
+    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
+        return Vec::new();
+    };
+    let mut programs: Vec<u32> = files
+        .filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok())
+        .filter_map(|text| {
+            let id = text
+                .lines()
+                .find_map(|line| line.strip_prefix("prog_id:"))?;
+            id.trim().parse().ok()
+        })
+        .collect();
+    programs.sort_unstable();
+    programs.dedup();
+    programs
 }
 
 /// Runs the binary to its end.
