@@ -18,7 +18,8 @@ pub enum Need {
     SchedInfo,
     /// For marking waits for block devices.
     IoWait,
-    /// Only kernels for more than one CPU have it, and only there it is needed.
+    /// Only kernels for more than one CPU have it, and only there it is needed: it says where threads
+    /// are.
     Smp,
 }
 
@@ -36,7 +37,9 @@ impl Need {
                 "run-queue delay is measured from wakeup records, which about doubles the cost"
             }
             Self::IoWait => "waits for block devices are not told apart from other ones",
-            Self::Smp => "the kernel is taken to have a single CPU",
+            Self::Smp => {
+                "threads that are there at the start are taken to be on CPU 0 and not to run"
+            }
         }
     }
 }
@@ -67,7 +70,7 @@ macro_rules! row {
     };
 }
 
-/// All fields. Names and sizes from include/linux/sched.h and kernel/sched/sched.h, Linux 5.10 to 6.18.
+/// All fields. Names and sizes from include/linux/sched.h and kernel/sched/sched.h, Linux 5.10 to 7.2.
 pub(crate) const ROWS: &[Row] = &[
     row!(Always, "task_struct", ["pid"], [4], task_pid),
     row!(Always, "task_struct", ["tgid"], [4], task_tgid),
@@ -96,7 +99,8 @@ pub(crate) const ROWS: &[Row] = &[
         [8],
         task_real_parent
     ),
-    row!(Smp, "task_struct", ["on_cpu"], [4], task_on_cpu),
+    // A byte since Linux 7; its low byte is read.
+    row!(Smp, "task_struct", ["on_cpu"], [1, 4], task_on_cpu),
     // In `task_struct` itself until 5.15.
     row!(
         Smp,

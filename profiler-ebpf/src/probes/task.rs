@@ -115,11 +115,13 @@ impl Task {
         }
     }
 
+    /// Whether it is on a CPU; false on a kernel without SMP. The field was an `int` until Linux 7, of
+    /// which this is the low byte.
     #[inline(always)]
     pub(crate) fn is_on_cpu(self) -> bool {
         match config!(task_on_cpu) {
             profiler_ebpf::config::ABSENT => false,
-            at => self.0.observe::<u32>(at) != 0,
+            at => self.0.observe::<u8>(at) != 0,
         }
     }
 
