@@ -188,7 +188,10 @@ fn documentation(workspace: &Workspace, tools: &Tools) -> Result<()> {
             "--no-deps",
             "--document-private-items",
         ])
-        .env("RUSTDOCFLAGS", "-D warnings"))
+        .env(
+            "RUSTDOCFLAGS",
+            "-D warnings -A rustdoc::private_intra_doc_links",
+        ))
 }
 
 fn dependencies(workspace: &Workspace, install: bool, checks: &[&str]) -> Outcome {

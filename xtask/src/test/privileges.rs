@@ -16,6 +16,10 @@ pub(crate) fn why_not() -> Option<String> {
     if let Some(reason) = lacks(&status) {
         return Some(reason);
     }
+    let uid_map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if is_in_user_namespace(&uid_map) {
+        return Some("root of a user namespace only".to_owned());
+    }
     if !Path::new("/sys/kernel/btf/vmlinux").is_file() {
         return Some("the kernel has no BTF (/sys/kernel/btf/vmlinux)".to_owned());
     }
@@ -24,6 +28,12 @@ pub(crate) fn why_not() -> Option<String> {
         return Some("the kernel is locked down (confidentiality)".to_owned());
     }
     None
+}
+
+/// Whether a `/proc/PID/uid_map` is not the one of the initial namespace, the only one where
+/// capabilities let a process load probes.
+fn is_in_user_namespace(uid_map: &str) -> bool {
+    !uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// What a `/proc/PID/status` says is missing.
@@ -49,7 +59,7 @@ fn lacks(status: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::lacks;
+    use super::{is_in_user_namespace, lacks};
 
     #[test]
     fn root_with_all_capabilities_lacks_nothing() {
@@ -63,6 +73,12 @@ mod tests {
             reason.as_deref(),
             Some("root without CAP_BPF and CAP_PERFMON")
         );
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_is_told_apart() {
+        assert!(!is_in_user_namespace("         0          0 4294967295\n"));
+        assert!(is_in_user_namespace("         0       1000          1\n"));
     }
 
     #[test]
