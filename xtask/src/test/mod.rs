@@ -80,7 +80,6 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
             took: start.elapsed(),
         });
     }
-    print!("{}", summarize(&reports));
     let failed = reports
         .iter()
         .any(|report| !report.outcome.failed.is_empty());
@@ -88,6 +87,8 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if !passed && !failed {
         eprintln!("error: no test was run");
     }
+    // The totals are the last line, whatever happened.
+    print!("{}", summarize(&reports));
     Ok(if passed && !failed {
         ExitCode::SUCCESS
     } else {
