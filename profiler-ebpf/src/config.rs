@@ -66,8 +66,8 @@ pub struct Config {
     pub clock: u32,
     /// 1 if the fields of `sched_info` are there, else 0.
     pub has_sched_info: u32,
-    /// The power of two that is the number of records in one CPU's ring.
-    pub ring_shift: u32,
+    /// Records in one CPU's ring, a power of two.
+    pub ring_records: u32,
     /// How many records a ring may hold before switches and wakeups are dropped.
     pub ring_limit: u32,
     /// A doorbell rings whenever none of these bits is set in the number of a ring's unread records.
@@ -99,7 +99,7 @@ impl Config {
         rq_clock: ABSENT,
         clock: 0,
         has_sched_info: 0,
-        ring_shift: 0,
+        ring_records: 0,
         ring_limit: 0,
         doorbell_mask: 0,
         side_mark: 0,

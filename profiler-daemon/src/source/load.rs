@@ -87,7 +87,7 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
     let btf = Btf::parse(Path::new(VMLINUX)).map_err(no_btf)?;
     let (mut config, switch_program) = configure(&btf, options.clock)?;
     drop(btf);
-    config.ring_shift = records.trailing_zeros();
+    config.ring_records = records;
     config.ring_limit = records - records / RESERVE_DIVISOR;
     config.doorbell_mask = records / DOORBELL_DIVISOR - 1;
     config.side_mark = SIDE_BYTES / DOORBELL_DIVISOR;

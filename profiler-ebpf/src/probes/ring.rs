@@ -65,9 +65,6 @@ pub(crate) trait Record: Copy {
     /// Whether it may use the part of the ring that is kept for rare records.
     const RARE: bool;
 
-    /// The time that it carries.
-    fn ts_ns(&self) -> u64;
-
     /// Its bytes as words.
     fn words(self) -> Words;
 }
@@ -77,11 +74,6 @@ macro_rules! record {
         impl Record for $record {
             const COUNTER: Counter = Counter::$counter;
             const RARE: bool = $rare;
-
-            #[inline(always)]
-            fn ts_ns(&self) -> u64 {
-                self.ts_ns
-            }
 
             #[inline(always)]
             fn words(self) -> Words {
@@ -96,15 +88,23 @@ record!(Switch, Switch, rare: false);
 record!(Wakeup, Wakeup, rare: false);
 record!(Fork, Fork, rare: true);
 
-/// Appends a record to this CPU's ring, or counts it as lost.
+/// A slot of this CPU's ring that is to be written to next.
+///
+/// It is reserved before the record is made: the helpers that find it would push what is known of the
+/// record out of the registers.
+pub(crate) struct Place {
+    header: *mut Header,
+    head: u64,
+    slot: *mut u64,
+}
+
+/// Finds the place for a record in this CPU's ring, or counts it as lost. `ts_ns` says when that happened.
 #[inline(always)]
-pub(crate) fn write<R: Record>(record: R) {
+pub(crate) fn reserve<R: Record>(ts_ns: impl Fn() -> u64) -> Option<Place> {
     // SAFETY: The helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let Some(header) = RING_HEADERS.get_ptr_mut(cpu) else {
-        // There is a header for each possible CPU.
-        return;
-    };
+    // There is a header for each possible CPU.
+    let header = RING_HEADERS.get_ptr_mut(cpu)?;
     // SAFETY: The map's memory is valid and aligned, and this CPU is the only one to write this field.
     let mut head = unsafe { (&raw const (*header).head).read_volatile() };
     // SAFETY: As above.
@@ -112,46 +112,54 @@ pub(crate) fn write<R: Record>(record: R) {
     // SAFETY: As above, but the daemon writes it: one aligned word, so the read is whole.
     let tail = unsafe { (&raw const (*header).tail).read_volatile() };
     let used = head.wrapping_sub(tail);
-    let limit = if R::RARE {
-        1 << config!(ring_shift)
+    let limit = u64::from(if R::RARE {
+        config!(ring_records)
     } else {
-        u64::from(config!(ring_limit))
-    };
+        config!(ring_limit)
+    });
     if lost != 0 || used >= limit {
-        head = match crowded(
-            header,
-            cpu,
-            record.ts_ns(),
-            (R::COUNTER as u64) << 32 | limit,
-        ) {
-            NO_ROOM => return,
+        head = match crowded(header, cpu, ts_ns(), (R::COUNTER as u64) << 32 | limit) {
+            NO_ROOM => return None,
             head => head,
         };
     }
-    store(header, cpu, head, record.words());
-    let used = head.wrapping_add(1).wrapping_sub(tail);
-    if used & u64::from(config!(doorbell_mask)) == 0 {
-        side::ring_doorbell(record.ts_ns());
+    // With this record there are as many as ring the bell. What it wakes runs after the hook at the
+    // earliest, since interrupts are off, and so finds the record.
+    let mask = u64::from(config!(doorbell_mask));
+    if used & mask == mask {
+        side::ring_doorbell();
     }
+    place(header, cpu, head)
 }
 
-/// Stores a record at `head` and publishes it.
+/// The slot for the record at `head`.
 #[inline(always)]
-fn store(header: *mut Header, cpu: u32, head: u64, words: Words) {
-    let shift = config!(ring_shift);
-    let slot = u64::from(cpu) << shift | head & ((1 << shift) - 1);
-    let Some(slot) = RING_SLOTS.get_ptr_mut(slot as u32) else {
-        // There are that many slots for each possible CPU.
-        return;
-    };
-    let slot = slot.cast::<u64>();
-    for (number, word) in words.into_iter().enumerate() {
-        // SAFETY: The slot is a whole record in the map's memory, aligned to words; it is this CPU's
-        // to write, since it lies between head and tail.
-        unsafe { slot.wrapping_add(number).write_volatile(word) };
+fn place(header: *mut Header, cpu: u32, head: u64) -> Option<Place> {
+    let records = config!(ring_records);
+    let slot = cpu.wrapping_mul(records) | (head as u32 & records.wrapping_sub(1));
+    // There are that many slots for each possible CPU.
+    let slot = RING_SLOTS.get_ptr_mut(slot)?.cast::<u64>();
+    Some(Place { header, head, slot })
+}
+
+impl Place {
+    /// Stores a record and publishes it.
+    #[inline(always)]
+    pub(crate) fn put<R: Record>(self, record: R) {
+        self.fill(record.words());
     }
-    // SAFETY: As where the head was read.
-    unsafe { (&raw mut (*header).head).write_volatile(head.wrapping_add(1)) };
+
+    #[inline(always)]
+    fn fill(self, words: Words) {
+        for (number, word) in words.into_iter().enumerate() {
+            // SAFETY: The slot is a whole record in the map's memory, aligned to words; it is this CPU's
+            // to write, since it lies between head and tail.
+            unsafe { self.slot.wrapping_add(number).write_volatile(word) };
+        }
+        let head = self.head.wrapping_add(1);
+        // SAFETY: As where the head was read.
+        unsafe { (&raw mut (*self.header).head).write_volatile(head) };
+    }
 }
 
 /// Says that [`crowded`] found no room.
@@ -201,7 +209,10 @@ fn crowded(header: *mut Header, cpu: u32, ts_ns: u64, counter_and_limit: u64) ->
     // SAFETY: As for the other records.
     let words = unsafe { transmute::<Gap, Words>(gap) };
     header.gap_lost = 0;
-    store(header, cpu, head, words);
+    match place(header, cpu, head) {
+        Some(place) => place.fill(words),
+        None => return NO_ROOM,
+    }
     head.wrapping_add(1)
 }
 

@@ -18,32 +18,41 @@ use crate::{
 /// `preempt, prev, next, prev_state`: since Linux 5.18.
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch(ctx: BtfTracePointContext) -> i32 {
-    let (prev, next) = (Task::from_kernel(ctx.arg(1)), Task::from_kernel(ctx.arg(2)));
-    record(ctx.arg(0), prev, next, ctx.arg(3))
+    record(&ctx, 1, 2, |_| ctx.arg(3))
 }
 
 /// `preempt, prev_state, prev, next`: release candidates of 5.18, and kernels that took the change from
 /// there.
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch_state_first(ctx: BtfTracePointContext) -> i32 {
-    let (prev, next) = (Task::from_kernel(ctx.arg(2)), Task::from_kernel(ctx.arg(3)));
-    record(ctx.arg(0), prev, next, ctx.arg(1))
+    record(&ctx, 2, 3, |_| ctx.arg(1))
 }
 
 /// `preempt, prev, next`: before Linux 5.18. A thread that is woken while it is on its way out may have
 /// its state word back at 0 by now, and looks as if it had not gone to sleep: it hardly had.
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch_without_state(ctx: BtfTracePointContext) -> i32 {
-    let (prev, next) = (Task::from_kernel(ctx.arg(1)), Task::from_kernel(ctx.arg(2)));
-    record(ctx.arg(0), prev, next, prev.state())
+    record(&ctx, 1, 2, Task::state)
 }
 
+/// Records a switch; `prev` and `next` are the places of these arguments.
 #[inline(always)]
-fn record(preempt: u32, prev: Task, next: Task, prev_state: u32) -> i32 {
-    let ts_ns = clock::of(prev);
+fn record(
+    ctx: &BtfTracePointContext,
+    prev: usize,
+    next: usize,
+    prev_state: impl Fn(Task) -> u32,
+) -> i32 {
+    let ts_ns = || clock::of(Task::from_kernel(ctx.arg(prev)));
+    let Some(place) = ring::reserve::<Switch>(ts_ns) else {
+        return 0;
+    };
+    let ts_ns = ts_ns();
+    let prev = Task::from_kernel(ctx.arg(prev));
+    let next = Task::from_kernel(ctx.arg(next));
     let next_tid = next.tid();
     // The argument is a `bool`: only its lowest byte is sure to be set.
-    let mut flags = preempt as u8 & switch_flags::PREEMPT;
+    let mut flags = ctx.arg::<u32>(0) as u8 & switch_flags::PREEMPT;
     let mut next_delay_ns = 0;
     let mut next_runs = 0;
     if prev.is_in_iowait() {
@@ -66,12 +75,12 @@ fn record(preempt: u32, prev: Task, next: Task, prev_state: u32) -> i32 {
             flags |= switch_flags::NEXT_STAMPED;
         }
     }
-    ring::write(Switch {
+    place.put(Switch {
         ts_ns,
         next_delay_ns,
         prev_tid: prev.tid(),
         next_tid,
-        prev_state: prev_state as u16,
+        prev_state: prev_state(prev) as u16,
         next_runs,
         _pad: 0,
         flags,

@@ -22,7 +22,10 @@ fn sched_wakeup(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let task = Task::from_kernel(pointer);
-    ring::write(Wakeup {
+    let Some(place) = ring::reserve::<Wakeup>(|| clock::of(task)) else {
+        return 0;
+    };
+    place.put(Wakeup {
         ts_ns: clock::of(task),
         tid: task.tid(),
         cpu: task.cpu(),

@@ -19,20 +19,22 @@ fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
     let task = Task::from_kernel(ctx.arg(0));
     let ts_ns = clock::of(task);
     let tid = task.tid();
-    ring::write(Fork {
-        ts_ns,
-        start_ns: task.start_boottime(),
-        tid,
-        tgid: task.tgid(),
-        parent_tid: bpf_get_current_pid_tgid() as u32,
-        _pad: 0,
-        flags: if task.is_kernel_thread() {
-            thread_flags::KTHREAD
-        } else {
-            0
-        },
-        kind: Kind::Fork as u8,
-    });
+    if let Some(place) = ring::reserve::<Fork>(|| ts_ns) {
+        place.put(Fork {
+            ts_ns,
+            start_ns: task.start_boottime(),
+            tid,
+            tgid: task.tgid(),
+            parent_tid: bpf_get_current_pid_tgid() as u32,
+            _pad: 0,
+            flags: if task.is_kernel_thread() {
+                thread_flags::KTHREAD
+            } else {
+                0
+            },
+            kind: Kind::Fork as u8,
+        });
+    }
     // Most threads begin with their parent's name. Kernel threads and the like are given their own as
     // they are made, and no hook says so.
     let comm = task.comm();

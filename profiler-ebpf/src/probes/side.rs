@@ -54,8 +54,8 @@ fn send(words: Words, counter: Counter) {
 /// If the channel is full the bell is lost, and not missed: the records that fill it have rung already.
 #[cold]
 #[inline(never)]
-pub(crate) fn ring_doorbell(ts_ns: u64) -> u32 {
-    let words: Words = [ts_ns, 0, 0, (Kind::Doorbell as u64) << 56];
+pub(crate) fn ring_doorbell() -> u32 {
+    let words: Words = [0, 0, 0, (Kind::Doorbell as u64) << 56];
     // A BPF function must return something.
     u32::from(
         SIDE.output::<Words>(words, u64::from(BPF_RB_FORCE_WAKEUP))
