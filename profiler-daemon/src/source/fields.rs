@@ -309,6 +309,21 @@ mod tests {
     }
 
     #[test]
+    fn every_field_is_documented() {
+        let text = include_str!("../../../docs/kernel-fields.md");
+        for row in super::ROWS {
+            let name = format!("`{}.{}`", row.structure, row.paths[0]);
+            let line = text
+                .lines()
+                .find(|line| line.starts_with('|') && line.contains(&name));
+            let line = line.unwrap_or_else(|| panic!("docs/kernel-fields.md has no row of {name}"));
+            for size in row.sizes {
+                assert!(line.contains(&size.to_string()), "{size} bytes in: {line}");
+            }
+        }
+    }
+
+    #[test]
     fn the_running_kernel_has_what_is_always_needed() {
         let Ok(btf) = Btf::parse(std::path::Path::new(VMLINUX)) else {
             println!(
