@@ -16,9 +16,11 @@
 use core::mem::{offset_of, size_of};
 
 pub mod config;
+pub mod evidence;
+pub mod why;
 
 /// Version of everything in this file; recordings carry it.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 
 /// Size of a ring record, in bytes.
 pub const RECORD_BYTES: usize = 32;
@@ -58,11 +60,21 @@ pub enum Kind {
     Exec = 6,
     /// A wake-up call for the daemon without content; it never reaches the core.
     Doorbell = 7,
+    /// [`Waking`].
+    Waking = 8,
+    /// [`Migrate`].
+    Migrate = 9,
+    /// [`Throttle`].
+    Throttle = 10,
+    /// [`CgroupMove`].
+    CgroupMove = 11,
+    /// [`Throttled`].
+    Throttled = 12,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::Switch,
         Self::Wakeup,
         Self::Fork,
@@ -70,6 +82,11 @@ impl Kind {
         Self::Rename,
         Self::Exec,
         Self::Doorbell,
+        Self::Waking,
+        Self::Migrate,
+        Self::Throttle,
+        Self::CgroupMove,
+        Self::Throttled,
     ];
 
     /// The kind with this number, if there is one.
@@ -83,6 +100,11 @@ impl Kind {
             5 => Some(Self::Rename),
             6 => Some(Self::Exec),
             7 => Some(Self::Doorbell),
+            8 => Some(Self::Waking),
+            9 => Some(Self::Migrate),
+            10 => Some(Self::Throttle),
+            11 => Some(Self::CgroupMove),
+            12 => Some(Self::Throttled),
             _ => None,
         }
     }
@@ -98,6 +120,11 @@ impl Kind {
             Self::Rename => "rename",
             Self::Exec => "exec",
             Self::Doorbell => "doorbell",
+            Self::Waking => "waking",
+            Self::Migrate => "migrate",
+            Self::Throttle => "throttle",
+            Self::CgroupMove => "cgroup-move",
+            Self::Throttled => "throttled",
         }
     }
 }
@@ -149,8 +176,9 @@ pub struct Switch {
     /// if this one has [`switch_flags::NEXT_UNQUEUED`], since Linux 5.14); else something that it did in
     /// between was missed.
     pub next_runs: u16,
-    /// Zero.
-    pub _pad: u16,
+    /// With [`switch_flags::PREV_SYSCALL`]: the number of the system call that the outgoing thread is
+    /// in, by the table of the native ABI, or one of [`syscall`]. Else 0.
+    pub prev_syscall: u16,
     /// [`switch_flags`].
     pub flags: u8,
     /// [`Kind::Switch`].
@@ -172,6 +200,200 @@ pub mod switch_flags {
     /// whose state is running): this wait is not in [`super::Switch::next_delay_ns`], and since Linux
     /// 5.14 this run is not counted in the next [`super::Switch::next_runs`].
     pub const NEXT_UNQUEUED: u8 = 1 << 4;
+    /// [`super::Switch::prev_syscall`] was read. It is read only for a user thread that blocks.
+    pub const PREV_SYSCALL: u8 = 1 << 5;
+    /// The outgoing thread blocks, and is a kernel thread, or a worker that the kernel keeps in a user
+    /// process (`io_uring`, vhost): it is in no system call. Set only where calls are read at all.
+    pub const PREV_KTHREAD: u8 = 1 << 6;
+    /// The outgoing thread leaves because the CPU quota of its cgroup, or of one above it, is used up
+    /// (`task->throttled`, since Linux 6.18, where each thread is throttled by itself on its way to user
+    /// mode). A [`super::Throttled`] comes before the switch that brings it back. It may be set together
+    /// with [`PREEMPT`]. On older kernels a group that is throttled stops all its threads at once, which
+    /// [`super::Throttle`] tells, and this is never set.
+    pub const PREV_THROTTLED: u8 = 1 << 7;
+}
+
+/// Values of [`Switch::prev_syscall`] that are not a number.
+pub mod syscall {
+    /// The thread is in no system call: a page fault or another exception brought it into the kernel.
+    pub const NONE: u16 = u16::MAX;
+    /// It is in a call by an ABI that is not the native one (32-bit, x32), whose numbers mean others.
+    pub const FOREIGN_ABI: u16 = u16::MAX - 1;
+}
+
+/// A sleeping thread is about to be woken (`sched_waking`).
+///
+/// Written by the waker's CPU. The waiting thread, and which wait of it ends, are exact; see
+/// [`Waking::ts_ns`] for the time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "decode",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct Waking {
+    /// A moment between the last switch-in of the thread that is woken and the wakeup: the waker's
+    /// run-queue clock, which stands still while its CPU is idle, but never at or before that switch-in.
+    /// Only the order counts.
+    pub ts_ns: u64,
+    /// Thread that is woken.
+    pub tid: u32,
+    /// With [`waker_context::THREAD`]: the thread that wakes it. Else the thread that was interrupted,
+    /// which has nothing to do with it; 0 is the idle task.
+    pub waker_tid: u32,
+    /// With [`waker_context::HARD_IRQ`]: the number of the interrupt, as in /proc/interrupts. With
+    /// [`waker_context::SOFTIRQ`]: the number of the softirq (include/linux/interrupt.h).
+    pub vector: u32,
+    /// Low 16 bits of `sched_info.pcount`, as in [`Switch::next_runs`]: the wait that ends is the one
+    /// whose switch-in reads the same.
+    pub runs: u16,
+    /// Zero.
+    pub _pad: [u8; 8],
+    /// One of [`waker_context`].
+    pub context: u8,
+    /// [`Kind::Waking`].
+    pub kind: u8,
+}
+
+/// Values of [`Waking::context`].
+pub mod waker_context {
+    /// A thread.
+    pub const THREAD: u8 = 0;
+    /// A device's interrupt.
+    pub const HARD_IRQ: u8 = 1;
+    /// A softirq.
+    pub const SOFTIRQ: u8 = 2;
+    /// A high-resolution timer in its interrupt. (Other timers are softirqs.)
+    pub const TIMER: u8 = 3;
+    /// An interrupt by another CPU.
+    pub const IPI: u8 = 4;
+}
+
+/// A thread goes to another CPU's run queue (`sched_migrate_task`), queued or about to be.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "decode",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct Migrate {
+    /// As [`Waking::ts_ns`].
+    pub ts_ns: u64,
+    /// The thread.
+    pub tid: u32,
+    /// CPU that it was on.
+    pub from_cpu: u32,
+    /// CPU that it goes to.
+    pub to_cpu: u32,
+    /// As [`Waking::runs`].
+    pub runs: u16,
+    /// Zero.
+    pub _pad: [u8; 9],
+    /// [`Kind::Migrate`].
+    pub kind: u8,
+}
+
+/// A thread comes in that left because of a quota ([`switch_flags::PREV_THROTTLED`]): how long it was kept
+/// off by that. What follows it up to the switch is ordinary run-queue delay.
+///
+/// It stands right before the [`Switch`] that brings the thread in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "decode",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct Throttled {
+    /// The time of the switch that brings it in.
+    pub ts_ns: u64,
+    /// When its group was first held back on that CPU, at or before the thread left.
+    pub since_ns: u64,
+    /// When the group had quota again: at most `ts_ns`. `ts_ns` itself if the thread was moved to another
+    /// group or CPU and runs for that reason.
+    pub until_ns: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Zero.
+    pub _pad: [u8; 3],
+    /// [`Kind::Throttled`].
+    pub kind: u8,
+}
+
+/// A cgroup's CPU quota is used up on one CPU, or there is some again. Only on kernels that throttle groups
+/// and not threads (before Linux 6.18).
+///
+/// Comes for the group with the quota and for each group below it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "decode",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct Throttle {
+    /// When, by the clock of the run queue that it is about.
+    pub ts_ns: u64,
+    /// The group's id in the hierarchy of the cpu controller: the inode number of its directory.
+    pub cgroup: u64,
+    /// With [`Throttle::on`] 0: since when threads of this very group were held back here, by the
+    /// kernel's own stamp (`cfs_rq.throttled_clock_self`, since Linux 6.6); 0 if none was, or the kernel
+    /// keeps no such stamp.
+    pub since_ns: u64,
+    /// The CPU that it is about; not always the one that it comes from.
+    pub cpu: u32,
+    /// Zero.
+    pub _pad: [u8; 2],
+    /// 1 if the group may no longer run there, 0 if it may again.
+    pub on: u8,
+    /// [`Kind::Throttle`].
+    pub kind: u8,
+}
+
+/// A thread is in another cgroup of the cpu controller's hierarchy from now on, or was born into another
+/// one than its parent's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "decode",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct CgroupMove {
+    /// When.
+    pub ts_ns: u64,
+    /// The group's id, as in [`ThreadRecord::cpu_cgroup`].
+    pub cgroup: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Zero.
+    pub _pad: [u8; 10],
+    /// 1 if all threads of its process go with it, else 0.
+    pub whole_process: u8,
+    /// [`Kind::CgroupMove`].
+    pub kind: u8,
 }
 
 /// A thread was put on a run queue after a wait (`sched_wakeup`).
@@ -345,8 +567,9 @@ pub struct ThreadRecord {
     pub _pad: u8,
     /// [`thread_flags`].
     pub flags: u8,
-    /// Zero; keeps the record a multiple of eight bytes.
-    pub _pad2: [u8; 8],
+    /// Its cgroup in the hierarchy of the cpu controller, by its id: the inode number of the group's
+    /// directory (1 is the root). 0 if it is not known, or the thread is in the root and an autogroup.
+    pub cpu_cgroup: u64,
 }
 
 /// Bits of [`ThreadRecord::flags`] and [`Fork::flags`].
@@ -411,8 +634,8 @@ pub mod ring {
     pub const RESERVE_DIVISOR: u32 = 16;
     /// What a loss counter counts; its place among them.
     ///
-    /// Each is written by one program alone, which can't interrupt itself on a CPU, so that no count
-    /// is lost although none is atomic.
+    /// Each is written by one program alone, or by some that can't interrupt one another on a CPU, so
+    /// that no count is lost although none is atomic.
     #[repr(u8)]
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Counter {
@@ -426,11 +649,23 @@ pub mod ring {
         Rename = 3,
         /// [`super::Exec`] records for which the side channel had no room.
         Exec = 4,
-        /// As `Rename`, for the names that threads are made with.
+        /// As `Rename` and `CgroupMove`, for the names and groups that threads are made with.
         FirstName = 5,
+        /// [`super::Waking`] records for which the ring had no room.
+        Waking = 6,
+        /// [`super::Migrate`] records for which the ring had no room.
+        Migrate = 7,
+        /// [`super::Throttle`] and [`super::Throttled`] records for which the ring had no room.
+        Throttle = 8,
+        /// [`super::CgroupMove`] records for which the side channel had no room.
+        CgroupMove = 9,
+        /// [`super::evidence::EvidenceRecord`]s for which their channel had no room.
+        Evidence = 10,
+        /// The same, not taken because the CPU's budget for the second was used up.
+        EvidenceBudget = 11,
     }
     /// How many loss counters there are.
-    pub const COUNTERS: usize = 6;
+    pub const COUNTERS: usize = 12;
     /// The smallest ring, in records: the reserve must hold a few.
     pub const MIN_RECORDS: u32 = 64;
     /// The largest ring, in records a CPU.
@@ -452,11 +687,17 @@ const _: () = {
     record!(Gap);
     record!(Rename);
     record!(Exec);
+    record!(Waking);
+    record!(Migrate);
+    record!(Throttle);
+    record!(CgroupMove);
+    record!(Throttled);
     assert!(offset_of!(Switch, next_delay_ns) == 8);
     assert!(offset_of!(Switch, prev_tid) == 16);
     assert!(offset_of!(Switch, next_tid) == 20);
     assert!(offset_of!(Switch, prev_state) == 24);
     assert!(offset_of!(Switch, next_runs) == 26);
+    assert!(offset_of!(Switch, prev_syscall) == 28);
     assert!(offset_of!(Switch, flags) == 30);
     assert!(offset_of!(Wakeup, tid) == 8);
     assert!(offset_of!(Wakeup, cpu) == 12);
@@ -471,7 +712,27 @@ const _: () = {
     assert!(offset_of!(Rename, tid) == 24);
     assert!(offset_of!(Exec, tid) == 8);
     assert!(offset_of!(Exec, old_tid) == 12);
+    assert!(offset_of!(Waking, tid) == 8);
+    assert!(offset_of!(Waking, waker_tid) == 12);
+    assert!(offset_of!(Waking, vector) == 16);
+    assert!(offset_of!(Waking, runs) == 20);
+    assert!(offset_of!(Waking, context) == 30);
+    assert!(offset_of!(Migrate, tid) == 8);
+    assert!(offset_of!(Migrate, from_cpu) == 12);
+    assert!(offset_of!(Migrate, to_cpu) == 16);
+    assert!(offset_of!(Migrate, runs) == 20);
+    assert!(offset_of!(Throttle, cgroup) == 8);
+    assert!(offset_of!(Throttle, since_ns) == 16);
+    assert!(offset_of!(Throttle, cpu) == 24);
+    assert!(offset_of!(Throttle, on) == 30);
+    assert!(offset_of!(CgroupMove, cgroup) == 8);
+    assert!(offset_of!(CgroupMove, tid) == 16);
+    assert!(offset_of!(CgroupMove, whole_process) == 30);
+    assert!(offset_of!(Throttled, since_ns) == 8);
+    assert!(offset_of!(Throttled, until_ns) == 16);
+    assert!(offset_of!(Throttled, tid) == 24);
     assert!(THREAD_RECORD_BYTES == 64);
+    assert!(offset_of!(ThreadRecord, cpu_cgroup) == 56);
     assert!(offset_of!(ThreadRecord, run_delay_ns) == 8);
     assert!(offset_of!(ThreadRecord, comm) == 16);
     assert!(offset_of!(ThreadRecord, tid) == 32);

@@ -1,7 +1,10 @@
 //! Bytes of a ring slot to an event. Total: any 32 bytes give an event or say why not, and nothing
 //! panics.
 
-use profiler_ebpf::{Exec, Fork, Gap, KIND_OFFSET, Kind, RawRecord, Rename, Switch, Wakeup};
+use profiler_ebpf::{
+    CgroupMove, Exec, Fork, Gap, KIND_OFFSET, Kind, Migrate, RawRecord, Rename, Switch, Throttle,
+    Throttled, Wakeup, Waking,
+};
 use zerocopy::transmute;
 
 /// What a record says.
@@ -19,11 +22,21 @@ pub enum Event {
     Rename(Rename),
     /// A process runs another program.
     Exec(Exec),
+    /// A thread is about to be woken.
+    Waking(Waking),
+    /// A thread goes to another CPU.
+    Migrate(Migrate),
+    /// A group has used up its CPU quota, or has some again.
+    Throttle(Throttle),
+    /// A thread is in another cgroup.
+    CgroupMove(CgroupMove),
+    /// A thread was kept off its CPU by a quota.
+    Throttled(Throttled),
 }
 
 /// A record of a kind that this version does not know; its number is the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a record of the unknown kind {0}; this version knows the kinds 1 to 6")]
+#[error("a record of the unknown kind {0}; this version knows the kinds 1 to 6 and 8 to 12")]
 pub struct UnknownKind(pub u8);
 
 impl Event {
@@ -39,6 +52,11 @@ impl Event {
             Some(Kind::Gap) => Ok(Self::Gap(transmute!(bytes))),
             Some(Kind::Rename) => Ok(Self::Rename(transmute!(bytes))),
             Some(Kind::Exec) => Ok(Self::Exec(transmute!(bytes))),
+            Some(Kind::Waking) => Ok(Self::Waking(transmute!(bytes))),
+            Some(Kind::Migrate) => Ok(Self::Migrate(transmute!(bytes))),
+            Some(Kind::Throttle) => Ok(Self::Throttle(transmute!(bytes))),
+            Some(Kind::CgroupMove) => Ok(Self::CgroupMove(transmute!(bytes))),
+            Some(Kind::Throttled) => Ok(Self::Throttled(transmute!(bytes))),
             // A doorbell wakes the daemon and carries nothing: one that gets here is a mistake.
             Some(Kind::Doorbell) | None => Err(UnknownKind(number)),
         }
@@ -54,6 +72,11 @@ impl Event {
             Self::Gap(record) => record.ts_ns,
             Self::Rename(record) => record.ts_ns,
             Self::Exec(record) => record.ts_ns,
+            Self::Waking(record) => record.ts_ns,
+            Self::Migrate(record) => record.ts_ns,
+            Self::Throttle(record) => record.ts_ns,
+            Self::CgroupMove(record) => record.ts_ns,
+            Self::Throttled(record) => record.ts_ns,
         }
     }
 
@@ -67,6 +90,11 @@ impl Event {
             Self::Gap(_) => Kind::Gap,
             Self::Rename(_) => Kind::Rename,
             Self::Exec(_) => Kind::Exec,
+            Self::Waking(_) => Kind::Waking,
+            Self::Migrate(_) => Kind::Migrate,
+            Self::Throttle(_) => Kind::Throttle,
+            Self::CgroupMove(_) => Kind::CgroupMove,
+            Self::Throttled(_) => Kind::Throttled,
         }
     }
 
@@ -80,6 +108,11 @@ impl Event {
             Self::Gap(record) => RawRecord(transmute!(record)),
             Self::Rename(record) => RawRecord(transmute!(record)),
             Self::Exec(record) => RawRecord(transmute!(record)),
+            Self::Waking(record) => RawRecord(transmute!(record)),
+            Self::Migrate(record) => RawRecord(transmute!(record)),
+            Self::Throttle(record) => RawRecord(transmute!(record)),
+            Self::CgroupMove(record) => RawRecord(transmute!(record)),
+            Self::Throttled(record) => RawRecord(transmute!(record)),
         };
         raw.0[KIND_OFFSET] = self.kind() as u8;
         raw
@@ -108,11 +141,11 @@ mod tests {
                 Ok(event) => {
                     prop_assert_eq!(event.encode(), raw);
                     prop_assert_eq!(event.ts_ns(), ts_of(&raw));
-                    prop_assert!((1..=6).contains(&bytes[KIND_OFFSET]));
+                    prop_assert!(matches!(bytes[KIND_OFFSET], 1..=6 | 8..=12));
                 }
                 Err(UnknownKind(number)) => {
                     prop_assert_eq!(number, bytes[KIND_OFFSET]);
-                    prop_assert!(!(1..=6).contains(&number));
+                    prop_assert!(!matches!(number, 1..=6 | 8..=12));
                 }
             }
         }

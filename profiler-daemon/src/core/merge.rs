@@ -59,13 +59,20 @@ struct Cursor<'a> {
 /// A thread is put on a queue by a record in the ring of another CPU, the waker's, with the time of the
 /// run queue that it comes to; where it preempts at once, the kernel does not bring that clock up to
 /// date again (`rq_clock_skip_update`), and the switch to it has the very same time. And what a
-/// running thread does to itself (a new name, another program) may have the time of the switch to it,
+/// running thread does to itself (a new name, another program, another group) may have the time of the switch to it,
 /// as the clock has not moved on since.
 fn rank(raw: &RawRecord) -> u8 {
     match Kind::from_wire(raw.0[KIND_OFFSET]) {
-        Some(Kind::Wakeup | Kind::Fork) => 0,
+        Some(
+            Kind::Wakeup
+            | Kind::Fork
+            | Kind::Waking
+            | Kind::Migrate
+            | Kind::Throttle
+            | Kind::Throttled,
+        ) => 0,
         Some(Kind::Switch | Kind::Gap | Kind::Doorbell) | None => 1,
-        Some(Kind::Rename | Kind::Exec) => 2,
+        Some(Kind::Rename | Kind::Exec | Kind::CgroupMove) => 2,
     }
 }
 

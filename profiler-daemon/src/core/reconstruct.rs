@@ -95,6 +95,12 @@ impl Reconstruction {
                     Event::Gap(record) => self.gap(stream, &record),
                     Event::Rename(record) => self.rename(&record),
                     Event::Exec(record) => self.exec(&record),
+                    // They say why a thread waits, never what it does.
+                    Event::Waking(_)
+                    | Event::Migrate(_)
+                    | Event::Throttle(_)
+                    | Event::CgroupMove(_)
+                    | Event::Throttled(_) => {}
                 }
             }
             Err(_) => self.counts.undecodable += 1,

@@ -1,5 +1,7 @@
 //! The state of all figures at one moment, what has not ended yet included.
 
+use profiler_ebpf::Kind;
+
 use super::conflict::Conflicts;
 use super::figures::Figures;
 use super::reconstruct::Reconstruction;
@@ -9,7 +11,7 @@ use super::thread::{Comm, Identity, Share, State, Thread};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Records read, by kind: the kind's number less one is the place.
-    pub events: [u64; 6],
+    pub events: [u64; Kind::ALL.len()],
     /// Records lost, as the gap records tell.
     pub lost: u64,
     /// Records of a kind that this version does not know.

@@ -12,6 +12,7 @@ pub(super) fn for_attach(flags: &ProbeFlags) -> Options {
         ring_records: flags.ring_records.unwrap_or_else(attach_ring_records),
         wakeups: flags.wakeups.unwrap_or(true),
         clock: flags.clock.map_or(default.clock, clock),
+        ..default
     }
 }
 
@@ -32,6 +33,7 @@ pub(super) fn for_service(config: &Config) -> Options {
         ring_records: config.ring.records_per_cpu,
         wakeups: config.probes.wakeups,
         clock: clock(config.probes.clock),
+        ..Options::default()
     }
 }
 

@@ -185,7 +185,9 @@ impl Exporter {
 fn records(families: &mut Families, scrape: &Scrape) {
     use catalogue as c;
     let counts = &scrape.snapshot.counts;
-    for (kind, &count) in Kind::ALL.iter().zip(&counts.events) {
+    // A doorbell is no event, and never gets that far.
+    let events = Kind::ALL.iter().zip(&counts.events);
+    for (kind, &count) in events.filter(|(kind, _)| **kind != Kind::Doorbell) {
         families.count(&c::EVENTS, &[kind.name()], count);
     }
     for dropped in &scrape.own.dropped {

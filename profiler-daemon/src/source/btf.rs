@@ -160,13 +160,18 @@ impl Btf {
                 bits,
             });
         }
-        // SAFETY: The object is valid; an unknown id gives an error.
-        let size = unsafe { libbpf::btf__resolve_size(self.raw.as_ptr(), id) };
         Some(Field {
             offset: bit_offset / 8,
-            size: u32::try_from(size).ok()?,
+            size: self.size(id)?,
             bits: None,
         })
+    }
+
+    /// Size of a type in bytes.
+    pub(crate) fn size(&self, id: u32) -> Option<u32> {
+        // SAFETY: The object is valid; an unknown id gives an error.
+        let size = unsafe { libbpf::btf__resolve_size(self.raw.as_ptr(), id) };
+        u32::try_from(size).ok()
     }
 
     /// The types of the parameters of the function that a `typedef` of a pointer to a function names,

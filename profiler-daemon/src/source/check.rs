@@ -2,6 +2,8 @@
 //!
 //! Only finds out; how it is shown is somebody else's business.
 
+mod why;
+
 use std::{fs, io, path::Path};
 
 use profiler_ebpf::{Clock, config::programs, ring::MIN_RECORDS};
@@ -26,7 +28,7 @@ pub enum State {
 }
 
 /// What a row is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     /// The host as a whole.
     Host,
@@ -89,11 +91,14 @@ pub fn look() -> Facts {
         Ok(btf) => {
             rows.push(btf_row(State::Ok, "readable".to_owned()));
             rows.extend(hooks(&btf));
+            rows.extend(why::rows(&btf));
             rows.extend(fields::survey(&btf).findings.iter().map(field));
+            rows.extend(super::why::survey(&btf).1.iter().map(field));
         }
         Err(error) => rows.push(btf_row(missing_or_unknown(&error), error.to_string())),
     }
-    rows.push(trial());
+    rows.extend(trial());
+    rows.sort_by_key(|row| row.topic);
     Facts { rows }
 }
 
@@ -453,12 +458,17 @@ fn field(finding: &Finding) -> Row {
 }
 
 /// Loads and attaches the probes, and takes them away.
-fn trial() -> Row {
+fn trial() -> Vec<Row> {
     let options = Options {
         ring_records: MIN_RECORDS,
         wakeups: true,
+        syscalls: true,
+        wakers: true,
+        throttling: true,
+        stacks: Some(1_000_000),
         ..Options::default()
     };
+    let mut rows = Vec::new();
     let (state, found) = match Kernel::start(&options) {
         Ok(kernel) => {
             let clock = match kernel.clock() {
@@ -466,6 +476,15 @@ fn trial() -> Row {
                 Clock::Monotonic => "bpf_ktime_get_ns",
             };
             let error_ns = kernel.clock_error_ns();
+            rows.extend(kernel.lacks().iter().map(|lack| {
+                row(
+                    Topic::Hook,
+                    lack.what,
+                    State::Missing,
+                    lack.reason.lines().next().unwrap_or_default(),
+                )
+                .otherwise(lack.consequence)
+            }));
             (
                 State::Ok,
                 format!("they load and attach; stamped by {clock}, known to {error_ns} ns"),
@@ -473,9 +492,12 @@ fn trial() -> Row {
         }
         Err(error) => (State::Missing, error.to_string()),
     };
-    row(Topic::Trial, "probes", state, found)
-        .essential()
-        .otherwise("nothing can be measured")
+    rows.push(
+        row(Topic::Trial, "probes", state, found)
+            .essential()
+            .otherwise("nothing can be measured"),
+    );
+    rows
 }
 
 /// A refusal for want of permission says nothing about what there is.

@@ -21,6 +21,16 @@ pub enum Need {
     /// Only kernels for more than one CPU have it, and only there it is needed: it says where threads
     /// are.
     Smp,
+    /// For reading the system calls that threads wait in.
+    Syscall,
+    /// For telling precisely which wait a waker ended.
+    Waker,
+    /// For time without CPU quota.
+    Throttling,
+    /// For threads throttled one by one, as kernels do since Linux 6.18; the others lack it rightly.
+    ThreadThrottling,
+    /// For the kind of file that a thread waits for.
+    File,
 }
 
 impl Need {
@@ -40,38 +50,48 @@ impl Need {
             Self::Smp => {
                 "threads that are there at the start are taken to be on CPU 0 and not to run"
             }
+            Self::Syscall => "system calls are not read, so many waits have no reason",
+            Self::Waker => "wakers may be matched with waits less exactly",
+            Self::Throttling => {
+                "time without CPU quota is not told apart from other run-queue delay"
+            }
+            Self::ThreadThrottling => {
+                "throttling is followed by group; before Linux 6.18 this is as it should be"
+            }
+            Self::File => "waits for files are not told apart by the kind of file",
         }
     }
 }
 
-/// A field that the probes read.
-pub(crate) struct Row {
+/// A field that the probes read, and whose offset goes into a `C`.
+pub(crate) struct Row<C> {
     /// The struct that it is in.
-    structure: &'static str,
+    pub(crate) structure: &'static str,
     /// Its names, newest first: the kernel renames and moves fields.
-    paths: &'static [&'static str],
+    pub(crate) paths: &'static [&'static str],
     /// The sizes in bytes that the probes can read; a bit field has none.
-    sizes: &'static [u32],
-    need: Need,
+    pub(crate) sizes: &'static [u32],
+    pub(crate) need: Need,
     /// Stores what was found.
-    set: fn(&mut Config, Field),
+    pub(crate) set: fn(&mut C, Field),
 }
 
 /// A row of a field of this many bytes.
 macro_rules! row {
     ($need:ident, $structure:literal, [$($path:literal),+], [$($size:literal),+], $field:ident) => {
-        Row {
+        $crate::source::fields::Row {
             structure: $structure,
             paths: &[$($path),+],
             sizes: &[$($size),+],
-            need: Need::$need,
+            need: $crate::source::fields::Need::$need,
             set: |config, field| config.$field = field.offset,
         }
     };
 }
+pub(crate) use row;
 
 /// All fields. Names and sizes from include/linux/sched.h and kernel/sched/sched.h, Linux 5.10 to 7.2.
-pub(crate) const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row<Config>] = &[
     row!(Always, "task_struct", ["pid"], [4], task_pid),
     row!(Always, "task_struct", ["tgid"], [4], task_tgid),
     row!(Always, "task_struct", ["flags"], [4], task_flags),
@@ -216,7 +236,8 @@ pub(crate) fn survey(btf: &Btf) -> Survey {
     }
 }
 
-fn find(btf: &Btf, row: &Row, config: &mut Config) -> Finding {
+/// Looks for one field.
+pub(crate) fn find<C>(btf: &Btf, row: &Row<C>, config: &mut C) -> Finding {
     let name = format!("{}.{}", row.structure, row.paths[0]);
     let found = row
         .paths
@@ -237,7 +258,7 @@ fn find(btf: &Btf, row: &Row, config: &mut Config) -> Finding {
     }
 }
 
-fn is_readable(row: &Row, field: Field) -> bool {
+fn is_readable<C>(row: &Row<C>, field: Field) -> bool {
     match field.bits {
         // One bit can be tested; what is wider would be a number.
         Some((_, width)) => row.sizes.is_empty() && width == 1,

@@ -6,6 +6,7 @@ use aya::{Ebpf, maps::RingBuf};
 use profiler_ebpf::{
     Clock, Kind, ThreadRecord,
     config::{maps, programs},
+    evidence::EvidenceRecord,
     ring::Counter,
 };
 
@@ -14,11 +15,13 @@ use crate::core::Stream;
 use super::{
     clock::{self, RecordClock, Relation},
     error::StartError,
+    evidence::{Channel, EvidenceLosses, EvidenceTargets},
     load::{self, Hook, refused},
     ring::Rings,
     side::Side,
     stats::{self, ProbeStats},
     threads::{self, ThreadsError},
+    why::{self, Lack},
 };
 
 /// Which clock is to stamp the records.
@@ -35,6 +38,10 @@ pub enum ClockChoice {
 
 /// How the probes are to be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each turns one thing on, and any may go with any"
+)]
 pub struct Options {
     /// Records in the ring of each CPU: a power of two, 32 bytes each.
     pub ring_records: u32,
@@ -43,15 +50,33 @@ pub struct Options {
     pub wakeups: bool,
     /// Which clock is to stamp the records.
     pub clock: ClockChoice,
+    /// Whether the system calls of threads that block are read.
+    pub syscalls: bool,
+    /// Whether wakers and migrations are recorded.
+    pub wakers: bool,
+    /// Whether it is recorded when cgroups run out of CPU quota, and which thread is in which cgroup.
+    pub throttling: bool,
+    /// How long, in nanoseconds, a wait of a thread of [`Kernel::set_evidence_targets`] must be for
+    /// evidence to be taken: its kernel stack and the like. 0 takes all, `None` none.
+    pub stacks: Option<u64>,
+}
+
+impl Options {
+    /// What is switched, born and renamed, and nothing more, with rings of the default size.
+    pub const PLAIN: Self = Self {
+        ring_records: 32 * 1024,
+        wakeups: false,
+        clock: ClockChoice::Auto,
+        syscalls: false,
+        wakers: false,
+        throttling: false,
+        stacks: None,
+    };
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            ring_records: 32 * 1024,
-            wakeups: false,
-            clock: ClockChoice::Auto,
-        }
+        Self::PLAIN
     }
 }
 
@@ -77,6 +102,14 @@ pub struct CpuLosses {
     pub renames: u64,
     /// Execs that the side channel had no room for.
     pub execs: u64,
+    /// Wakers that its ring had no room for.
+    pub wakings: u64,
+    /// Migrations that its ring had no room for.
+    pub migrations: u64,
+    /// Beginnings and ends of throttling that its ring had no room for.
+    pub throttles: u64,
+    /// Moves between cgroups that the side channel had no room for.
+    pub cgroup_moves: u64,
 }
 
 impl CpuLosses {
@@ -88,6 +121,10 @@ impl CpuLosses {
             (Kind::Fork, self.forks),
             (Kind::Rename, self.renames),
             (Kind::Exec, self.execs),
+            (Kind::Waking, self.wakings),
+            (Kind::Migrate, self.migrations),
+            (Kind::Throttle, self.throttles),
+            (Kind::CgroupMove, self.cgroup_moves),
         ]
         .into_iter()
     }
@@ -95,7 +132,7 @@ impl CpuLosses {
     /// All kinds together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.switches + self.wakeups + self.forks + self.renames + self.execs
+        self.by_kind().map(|(_, count)| count).sum()
     }
 }
 
@@ -120,11 +157,38 @@ pub struct Kernel {
     wakeups: bool,
     /// What is attached.
     hooks: Vec<Hook>,
+    evidence: Option<Channel>,
+    lacks: Vec<Lack>,
 }
 
 impl Kernel {
     /// Loads and attaches the probes. From here on records are written.
+    ///
+    /// What tells why threads wait is left out where the host can't do it; [`Self::lacks`] says so.
     pub fn start(options: &Options) -> Result<Self, StartError> {
+        let reduced = Options {
+            syscalls: false,
+            wakers: false,
+            throttling: false,
+            stacks: None,
+            ..*options
+        };
+        match Self::start_with(options) {
+            // The switches' probe was refused: perhaps for what it was to do in addition.
+            Err(StartError::Internal { reason, .. }) if *options != reduced => {
+                let mut kernel = Self::start_with(&reduced)?;
+                kernel.lacks.push(Lack {
+                    what: "reasons of waits",
+                    consequence: "system calls, wakers, throttling and evidence are not recorded",
+                    reason,
+                });
+                Ok(kernel)
+            }
+            started => started,
+        }
+    }
+
+    fn start_with(options: &Options) -> Result<Self, StartError> {
         let mut loaded = load::prepare(*options)?;
         let cpus = loaded.cpus;
         // Mapped, and where need be erased, before the first record can be written.
@@ -152,10 +216,18 @@ impl Kernel {
             tracepoint: programs::SCHED_SWITCH,
             program: loaded.switch_program,
         });
+        // What tells why threads wait comes before the switches that it goes with.
+        let (why_hooks, lacks) = why::attach(&mut loaded);
         for hook in &hooks {
             loaded.attach(hook)?;
         }
+        hooks.extend(why_hooks);
         let mut ebpf = loaded.ebpf;
+        let evidence = if loaded.why.config.evidence == 0 {
+            None
+        } else {
+            Some(Channel::open(&mut ebpf, clock.relation())?)
+        };
         let channel = ebpf
             .take_map(maps::SIDE)
             .ok_or_else(|| StartError::Internal {
@@ -171,6 +243,8 @@ impl Kernel {
             ebpf,
             wakeups,
             hooks,
+            evidence,
+            lacks,
         })
     }
 
@@ -219,7 +293,40 @@ impl Kernel {
     /// Relates the clocks anew. It takes some 50 microseconds; once in a few seconds is enough, since
     /// their rates differ by what NTP corrects: mostly below a microsecond a second, at most 500.
     pub fn calibrate(&mut self) -> Result<(), StartError> {
-        self.clock.measure(&self.ebpf)
+        self.clock.measure(&self.ebpf)?;
+        match &mut self.evidence {
+            Some(channel) => channel.relate(self.clock.relation()),
+            None => Ok(()),
+        }
+    }
+
+    /// What was asked for and this host can't do.
+    #[must_use]
+    pub fn lacks(&self) -> &[Lack] {
+        &self.lacks
+    }
+
+    /// Chooses the processes whose waits evidence is taken of: those with these ids, or all. There is
+    /// room for 4,096 ids, and what is beyond is left out. Without [`Options::stacks`] nothing happens.
+    pub fn set_evidence_targets(&mut self, targets: EvidenceTargets<'_>) -> Result<(), StartError> {
+        match &mut self.evidence {
+            Some(channel) => channel.set_targets(targets),
+            None => Ok(()),
+        }
+    }
+
+    /// How many waits' evidence was lost since the start.
+    #[must_use]
+    pub fn evidence_losses(&self) -> EvidenceLosses {
+        let sum = |counter: Counter| {
+            (0..self.cpus())
+                .map(|cpu| self.rings.dropped(cpu)[counter as usize])
+                .sum()
+        };
+        EvidenceLosses {
+            no_room: sum(Counter::Evidence),
+            over_budget: sum(Counter::EvidenceBudget),
+        }
     }
 
     /// Wall time, in nanoseconds since 1970, of a moment of the records' clock.
@@ -236,15 +343,26 @@ impl Kernel {
     /// Renames and execs carry the time of the last tick or switch on their CPU, so they may be some
     /// milliseconds late, but never before what happened to their thread before them.
     pub fn drain<'a>(&mut self, consume: impl FnOnce(&[Stream<'_>]) -> &'a [usize]) {
-        // The rings first: a rename that came before a record of theirs is then in the channel.
+        self.drain_with_evidence(|streams, _| consume(streams));
+    }
+
+    /// The same, and hands out, once, all evidence that has come: of each wait whose end is in these
+    /// records it is there, in this call or an earlier one. In about the order in which it was taken.
+    pub fn drain_with_evidence<'a>(
+        &mut self,
+        consume: impl FnOnce(&[Stream<'_>], &[EvidenceRecord]) -> &'a [usize],
+    ) {
+        // The rings first: a rename that came before a record of theirs is then in the channel, and so is
+        // the evidence of a wait that ended before it.
         self.rings.poll();
         self.side.poll();
+        let evidence = self.evidence.as_mut().map_or(&[][..], Channel::poll);
         let streams: Vec<_> = self
             .rings
             .streams()
             .chain(std::iter::once(self.side.stream()))
             .collect();
-        let used = consume(&streams);
+        let used = consume(&streams, evidence);
         let cpus = self.rings.cpus();
         for (number, &used) in used.iter().enumerate() {
             if number < cpus {
@@ -278,6 +396,10 @@ impl Kernel {
                     forks: count(Counter::Fork),
                     renames: count(Counter::Rename) + count(Counter::FirstName),
                     execs: count(Counter::Exec),
+                    wakings: count(Counter::Waking),
+                    migrations: count(Counter::Migrate),
+                    throttles: count(Counter::Throttle),
+                    cgroup_moves: count(Counter::CgroupMove),
                 }
             })
             .collect();

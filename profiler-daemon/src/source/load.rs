@@ -15,6 +15,7 @@ use profiler_ebpf::{
     Clock,
     config::{Config, SYMBOL, maps, programs},
     ring::{MAX_RECORDS, MIN_RECORDS, RESERVE_DIVISOR},
+    why,
 };
 use zerocopy::IntoBytes;
 
@@ -23,6 +24,7 @@ use super::{
     error::{StartError, chain, kernel_answer},
     fields::{self, Need},
     kernel::{ClockChoice, Options},
+    why::Preparation,
 };
 
 /// The compiled probes.
@@ -67,7 +69,9 @@ pub(crate) struct Loaded {
     /// The program that records switches on this kernel.
     pub(crate) switch_program: &'static str,
     /// For the programs that are loaded by the name of a kernel type.
-    types: aya::Btf,
+    pub(crate) types: aya::Btf,
+    /// What tells why threads wait.
+    pub(crate) why: Preparation,
 }
 
 /// Finds out about the kernel and creates the maps. No program is loaded yet.
@@ -86,6 +90,7 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
     };
     let btf = Btf::parse(Path::new(VMLINUX)).map_err(no_btf)?;
     let (mut config, switch_program) = configure(&btf, options.clock)?;
+    let prepared = Preparation::new(&btf, &options);
     drop(btf);
     config.ring_records = records;
     config.ring_limit = records - records / RESERVE_DIVISOR;
@@ -107,9 +112,14 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
     let ebpf = EbpfLoader::new()
         .btf(Some(&types))
         .override_global(SYMBOL, config.as_bytes(), true)
+        .override_global(why::SYMBOL, prepared.config.as_bytes(), true)
         .map_max_entries(maps::RING_HEADERS, headers)
         .map_max_entries(maps::RING_SLOTS, slots)
         .map_max_entries(maps::SIDE, SIDE_BYTES)
+        .map_max_entries(why::maps::CPU_CONTEXTS, headers)
+        .map_max_entries(why::maps::THROTTLED, prepared.throttled_slots())
+        .map_max_entries(why::maps::WAITS, prepared.wait_slots())
+        .map_max_entries(why::maps::EVIDENCE, prepared.channel_bytes())
         .load(PROBES)
         .map_err(|error| match kernel_answer(&error) {
             Some(answer @ ENOMEM) => StartError::Memory {
@@ -133,6 +143,7 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
         cpus,
         switch_program,
         types,
+        why: prepared,
     })
 }
 

@@ -6,6 +6,8 @@
 //! * `load` puts the probes into the kernel with that knowledge.
 //! * `ring` and `protocol` read the per-CPU rings that they write, mapped by `map`; `side` reads the
 //!   rare records.
+//! * `why` sets up what tells why threads wait; `evidence` reads what was taken of long waits, and
+//!   [`symbols`] names the kernel functions in it.
 //! * `threads` reads which threads there are, [`procfs`] those that it is not shown; `clock` relates the records' time to other clocks;
 //!   `stats` says what the probes cost.
 //! * [`Kernel`] is all of that together.
@@ -17,6 +19,7 @@ pub mod check;
 #[expect(unsafe_code, reason = "reads a mapping that a probe writes to")]
 mod clock;
 mod error;
+pub mod evidence;
 mod fields;
 mod kernel;
 mod load;
@@ -29,10 +32,12 @@ mod ring;
 mod side;
 #[expect(unsafe_code, reason = "libbpf is a C library")]
 mod stats;
+pub mod symbols;
 mod sync;
 mod threads;
 #[expect(unsafe_code, reason = "libbpf is a C library")]
 mod trial;
+mod why;
 
 pub use clock::Relation;
 pub use error::{StartError, StartFailure};
@@ -41,3 +46,4 @@ pub use kernel::{ClockChoice, CpuLosses, Kernel, Losses, Options};
 pub use load::release as kernel_release;
 pub use stats::{Counting, ProbeStats};
 pub use threads::ThreadsError;
+pub use why::Lack;

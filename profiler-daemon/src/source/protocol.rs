@@ -34,7 +34,7 @@ pub(crate) const WORDS: usize = 4;
 pub(crate) const ERASED: u64 = u64::MAX;
 
 /// How many loss counters a header has.
-pub(crate) const COUNTERS: usize = 6;
+pub(crate) const COUNTERS: usize = 12;
 
 /// A ring's header; see `profiler_ebpf::ring` for the fields.
 #[repr(C)]
@@ -45,7 +45,6 @@ pub(crate) struct Header {
     pub(crate) gap_until: AtomicU64,
     pub(crate) gap_lost: AtomicU64,
     pub(crate) dropped: [AtomicU64; COUNTERS],
-    _pad: [AtomicU64; 6],
     pub(crate) tail: AtomicU64,
     _pad2: [AtomicU64; 15],
 }

@@ -5,7 +5,11 @@
 //! kernel/sched/core.c turns them off before it takes the run queue's lock), so do `sched_wakeup_new`
 //! (`wake_up_new_task` holds `p->pi_lock` with `raw_spin_lock_irqsave`) and `sched_wakeup`
 //! (`try_to_wake_up` likewise, `sched_ttwu_pending` with `rq_lock_irqsave`), save where a thread wakes
-//! itself, which the probe leaves out. Hooks that run with interrupts on use [`crate::side`].
+//! itself, which the probe leaves out. `sched_waking` holds `p->pi_lock` like `sched_wakeup`, and leaves
+//! the same case out. `sched_migrate_task` (`set_task_cpu`) is called with `p->pi_lock` or the lock of the
+//! thread's run queue held, as the kernel asserts there, and both are only ever taken with interrupts
+//! off; so is the run queue's lock in which `tg_throttle_down` and `tg_unthrottle_up` run. Hooks that run
+//! with interrupts on use [`crate::side`].
 //!
 //! A record is four words. It is stored before the head that publishes it. The words and the head are
 //! volatile, so the compiler keeps their order, and the kernel's JIT compilers never change it. What
@@ -21,7 +25,7 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE, helpers::bpf_get_smp_processor_id, macros::map, maps::Array,
 };
 use profiler_ebpf::{
-    Fork, Gap, Kind, RECORD_BYTES, Switch, Wakeup,
+    Fork, Gap, Kind, Migrate, RECORD_BYTES, Switch, Throttle, Throttled, Wakeup, Waking,
     ring::{self, Counter},
 };
 
@@ -34,7 +38,6 @@ pub(crate) struct Header {
     gap_until: u64,
     gap_lost: u64,
     dropped: [u64; ring::COUNTERS],
-    _pad: [u64; 6],
     tail: u64,
     _pad2: [u64; 15],
 }
@@ -87,6 +90,10 @@ macro_rules! record {
 record!(Switch, Switch, rare: false);
 record!(Wakeup, Wakeup, rare: false);
 record!(Fork, Fork, rare: true);
+record!(Waking, Waking, rare: false);
+record!(Migrate, Migrate, rare: false);
+record!(Throttle, Throttle, rare: true);
+record!(Throttled, Throttle, rare: true);
 
 /// A slot of this CPU's ring that is to be written to next.
 ///
@@ -173,12 +180,15 @@ const NO_ROOM: u64 = u64::MAX;
 #[cold]
 #[inline(never)]
 fn crowded(header: *mut Header, cpu: u32, ts_ns: u64, counter_and_limit: u64) -> u64 {
-    const SWITCH: u64 = Counter::Switch as u64;
-    const WAKEUP: u64 = Counter::Wakeup as u64;
     // The verifier looks at each call by itself and has to see that there is something to point to.
     if header.is_null() {
         return NO_ROOM;
     }
+    const SWITCH: u64 = Counter::Switch as u64;
+    const WAKEUP: u64 = Counter::Wakeup as u64;
+    const WAKING: u64 = Counter::Waking as u64;
+    const MIGRATE: u64 = Counter::Migrate as u64;
+    const THROTTLE: u64 = Counter::Throttle as u64;
     let limit = counter_and_limit & u64::from(u32::MAX);
     // SAFETY: The caller got the header from the map; this CPU alone writes all that is written here.
     let header = unsafe { &mut *header };
@@ -194,6 +204,9 @@ fn crowded(header: *mut Header, cpu: u32, ts_ns: u64, counter_and_limit: u64) ->
         let dropped = match counter_and_limit >> 32 {
             SWITCH => &mut header.dropped[Counter::Switch as usize],
             WAKEUP => &mut header.dropped[Counter::Wakeup as usize],
+            WAKING => &mut header.dropped[Counter::Waking as usize],
+            MIGRATE => &mut header.dropped[Counter::Migrate as usize],
+            THROTTLE => &mut header.dropped[Counter::Throttle as usize],
             _ => &mut header.dropped[Counter::Fork as usize],
         };
         *dropped = dropped.wrapping_add(1);
@@ -216,7 +229,7 @@ fn crowded(header: *mut Header, cpu: u32, ts_ns: u64, counter_and_limit: u64) ->
     head.wrapping_add(1)
 }
 
-/// Counts a record that the side channel had no room for.
+/// Counts a record that another channel had no room for.
 #[inline(always)]
 pub(crate) fn count_lost(counter: Counter) {
     // SAFETY: The helper has no preconditions.

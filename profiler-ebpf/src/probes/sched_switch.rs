@@ -11,8 +11,12 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use profiler_ebpf::{Kind, Switch, switch_flags};
 
 use crate::{
-    clock, ring,
+    clock, evidence,
+    registers::Registers,
+    ring,
     task::{self, Task},
+    throttle,
+    why::why,
 };
 
 /// `preempt, prev, next, prev_state`: since Linux 5.18.
@@ -44,6 +48,8 @@ fn record(
     prev_state: impl Fn(Task) -> u32,
 ) -> i32 {
     let ts_ns = || clock::of(Task::from_kernel(ctx.arg(prev)));
+    // Has a record of its own, which comes before the switch.
+    throttle::end(Task::from_kernel(ctx.arg(next)), ts_ns);
     let Some(place) = ring::reserve::<Switch>(ts_ns) else {
         return 0;
     };
@@ -75,14 +81,34 @@ fn record(
             flags |= switch_flags::NEXT_STAMPED;
         }
     }
+    let prev_tid = prev.tid();
+    let prev_state = prev_state(prev) as u16;
+    let is_preempted = flags & switch_flags::PREEMPT != 0;
+    let mut prev_syscall = 0;
+    if !is_preempted && prev_state != 0 {
+        if why!(syscalls) != 0 {
+            if prev.is_in_kernel_for_good() {
+                flags |= switch_flags::PREV_KTHREAD;
+            } else {
+                flags |= switch_flags::PREV_SYSCALL;
+                prev_syscall = Registers::of(prev).syscall();
+            }
+        }
+        if why!(evidence) != 0 {
+            evidence::begin(prev_tid, ts_ns);
+        }
+    } else if prev_tid != 0 && throttle::is_throttled(prev) {
+        throttle::begin(prev, prev_tid, ts_ns);
+        flags |= switch_flags::PREV_THROTTLED;
+    }
     place.put(Switch {
         ts_ns,
         next_delay_ns,
-        prev_tid: prev.tid(),
+        prev_tid,
         next_tid,
-        prev_state: prev_state(prev) as u16,
+        prev_state,
         next_runs,
-        _pad: 0,
+        prev_syscall,
         flags,
         kind: Kind::Switch as u8,
     });

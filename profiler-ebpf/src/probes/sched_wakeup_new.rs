@@ -10,9 +10,9 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use core::mem::transmute;
-use profiler_ebpf::{COMM_BYTES, Fork, Kind, Rename, ring::Counter, thread_flags};
+use profiler_ebpf::{COMM_BYTES, CgroupMove, Fork, Kind, Rename, ring::Counter, thread_flags};
 
-use crate::{clock, ring, side, task::Task};
+use crate::{cgroup, clock, ring, side, task::Task, why::why};
 
 #[btf_tracepoint(function = "sched_wakeup_new")]
 fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
@@ -48,6 +48,17 @@ fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
             kind: Kind::Rename as u8,
         };
         side::send_rename(rename, Counter::FirstName);
+    }
+    if why!(cgroups) != 0 && !cgroup::is_shared_with_current(task) {
+        let record = CgroupMove {
+            ts_ns,
+            cgroup: cgroup::of(task),
+            tid,
+            _pad: [0; 10],
+            whole_process: 0,
+            kind: Kind::CgroupMove as u8,
+        };
+        side::send_move(record, Counter::FirstName);
     }
     0
 }

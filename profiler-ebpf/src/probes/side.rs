@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::RingBuf,
 };
 use core::mem::transmute;
-use profiler_ebpf::{Exec, Kind, Rename, ring::Counter};
+use profiler_ebpf::{CgroupMove, Exec, Kind, Rename, ring::Counter};
 
 use crate::{
     config::config,
@@ -33,6 +33,13 @@ pub(crate) fn send_rename(rename: Rename, counter: Counter) {
 pub(crate) fn send_exec(exec: Exec) {
     // SAFETY: As above.
     send(unsafe { transmute::<Exec, Words>(exec) }, Counter::Exec);
+}
+
+/// Sends a move to another cgroup; `counter` counts it if there is no room.
+#[inline(always)]
+pub(crate) fn send_move(record: CgroupMove, counter: Counter) {
+    // SAFETY: As above.
+    send(unsafe { transmute::<CgroupMove, Words>(record) }, counter);
 }
 
 /// Sends a record, or counts it as lost. The daemon is woken only if much has piled up.

@@ -15,11 +15,22 @@ pub(crate) struct Struct(*const u8);
 /// `PF_KTHREAD` (include/linux/sched.h; the same number since Linux 2.6.27).
 const PF_KTHREAD: u32 = 0x0020_0000;
 
+/// `PF_IO_WORKER` and `PF_USER_WORKER`: threads that the kernel keeps in a user process, whose registers
+/// are a copy of their maker's. (Older kernels used the first for virtual CPUs in guest code and the
+/// second for threads that load a module, which hardly ever show here.)
+const PF_WORKER: u32 = 0x0000_0010 | 0x0000_4000;
+
 impl Struct {
     /// Takes a pointer that the kernel gave.
     #[inline(always)]
     pub(crate) fn from_kernel(pointer: *const c_void) -> Self {
         Self(pointer.cast())
+    }
+
+    /// Its address, still typed for the verifier.
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> *const u8 {
+        self.0
     }
 
     /// The field of type `T` at this offset.
@@ -89,6 +100,12 @@ impl Task {
         self.0.field::<u32>(config!(task_flags)) & PF_KTHREAD != 0
     }
 
+    /// Whether it runs nothing but kernel code.
+    #[inline(always)]
+    pub(crate) fn is_in_kernel_for_good(self) -> bool {
+        self.0.field::<u32>(config!(task_flags)) & (PF_KTHREAD | PF_WORKER) != 0
+    }
+
     /// The name, as two words.
     #[inline(always)]
     pub(crate) fn comm(self) -> [u64; 2] {
@@ -148,6 +165,12 @@ impl Task {
     #[inline(always)]
     pub(crate) fn last_queued(self) -> u64 {
         self.0.field(config!(task_last_queued))
+    }
+
+    /// The queue of its group on the CPU that it is on (`se.cfs_rq`).
+    #[inline(always)]
+    pub(crate) fn group_queue(self) -> Struct {
+        self.0.follow(config!(task_cfs_rq))
     }
 
     /// The clock of the run queue of the CPU that it is on (`se.cfs_rq->rq->clock`).

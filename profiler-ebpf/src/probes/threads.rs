@@ -9,7 +9,10 @@ use core::{
 };
 use profiler_ebpf::{COMM_BYTES, THREAD_RECORD_BYTES, ThreadRecord, thread_flags};
 
-use crate::task::{self, Task};
+use crate::{
+    cgroup,
+    task::{self, Task},
+};
 
 /// `struct bpf_iter_meta` (include/linux/bpf.h), as far as it is used.
 #[repr(C)]
@@ -17,7 +20,7 @@ struct Meta {
     seq: *mut seq_file,
 }
 
-/// `struct bpf_iter__task` (`kernel/bpf/task_iter.c`).
+/// `struct bpf_iter__task` (kernel/bpf/task_iter.c).
 #[repr(C)]
 struct Context {
     meta: *const Meta,
@@ -78,6 +81,6 @@ fn describe(thread: Task) -> ThreadRecord {
         runs: runs.wrapping_sub(1) as u16,
         _pad: 0,
         flags,
-        _pad2: [0; 8],
+        cpu_cgroup: cgroup::of(thread),
     }
 }

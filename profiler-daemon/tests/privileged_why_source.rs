@@ -1,0 +1,550 @@
+//! What the probes tell about why threads wait, against programs with a known truth.
+
+mod common;
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use profiler_ebpf::evidence::EvidenceRecord;
+use profiler_ebpf::{Switch, Waking, switch_flags, syscall, waker_context};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
+use schedscope::core::classify::FileKind;
+use schedscope::core::decode::Event;
+use schedscope::core::merge::Merger;
+use schedscope::source::evidence::{EvidenceTargets, file_kind, stack};
+use schedscope::source::symbols::Symbols;
+use schedscope::source::{Kernel, Options};
+
+use common::schedscope::may_load_probes;
+use common::{Workload, not_run, number};
+
+/// Everything on.
+const ALL: Options = Options {
+    ring_records: 64 * 1024,
+    wakeups: true,
+    clock: schedscope::source::ClockChoice::Auto,
+    syscalls: true,
+    wakers: true,
+    throttling: true,
+    stacks: Some(0),
+};
+
+/// All that came while a workload ran, in the order of time.
+#[derive(Default)]
+struct Recording {
+    events: Vec<Event>,
+    evidence: Vec<EvidenceRecord>,
+}
+
+impl Recording {
+    /// Drains until this time has gone by.
+    fn go_on(&mut self, kernel: &mut Kernel, merger: &mut Merger, span: Duration) {
+        let end = Instant::now() + span;
+        loop {
+            let is_last = Instant::now() >= end;
+            let watermark_ns = if is_last {
+                u64::MAX
+            } else {
+                kernel.now_ns().saturating_sub(20_000_000)
+            };
+            kernel.drain_with_evidence(|streams, evidence| {
+                self.evidence.extend_from_slice(evidence);
+                merger.merge(streams, watermark_ns, |_, raw| {
+                    self.events
+                        .push(Event::decode(raw).expect("the probes write known kinds"));
+                })
+            });
+            if is_last {
+                assert_eq!(kernel.losses().total(), 0, "{:?}", kernel.losses());
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn switches(&self) -> impl Iterator<Item = &Switch> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Switch(record) => Some(record),
+            _ => None,
+        })
+    }
+
+    /// The waits of a thread: the switch-out, and when it came in again.
+    fn waits(&self, tid: u32) -> Vec<(Switch, Switch)> {
+        let mut left = None;
+        let mut waits = Vec::new();
+        for switch in self.switches() {
+            if switch.next_tid == tid {
+                waits.extend(left.take().map(|out| (out, *switch)));
+            } else if switch.prev_tid == tid {
+                let blocks = switch.flags & switch_flags::PREEMPT == 0 && switch.prev_state != 0;
+                left = blocks.then_some(*switch);
+            }
+        }
+        waits
+    }
+
+    fn wakings(&self, tid: u32) -> impl Iterator<Item = &Waking> {
+        self.events.iter().filter_map(move |event| match event {
+            Event::Waking(record) if record.tid == tid => Some(record),
+            _ => None,
+        })
+    }
+}
+
+/// Records a workload for most of a second; `None` with a note if the host can't do it.
+fn record(
+    test: &str,
+    workload: &str,
+    arguments: &[&str],
+    options: &Options,
+) -> Option<(Workload, Recording)> {
+    let mut arguments = arguments.to_vec();
+    arguments.extend(["--duration", "20s"]);
+    let running = match Workload::start(workload, &arguments) {
+        Ok(running) => running,
+        Err(reason) => {
+            not_run(test, &reason);
+            return None;
+        }
+    };
+    let mut kernel = Kernel::start(options).expect("the probes load");
+    assert_eq!(kernel.lacks(), &[], "all of it works on this kernel");
+    kernel
+        .set_evidence_targets(EvidenceTargets::All)
+        .expect("the targets can be set");
+    let mut recording = Recording::default();
+    recording.go_on(
+        &mut kernel,
+        &mut Merger::default(),
+        Duration::from_millis(900),
+    );
+    Some((running, recording))
+}
+
+/// The part of the blocked time of these waits that `is_right` holds for.
+fn share(waits: &[(Switch, Switch)], is_right: impl Fn(&Switch) -> bool) -> f64 {
+    let span = |(out, back): &(Switch, Switch)| (back.ts_ns - out.ts_ns) as f64;
+    let whole: f64 = waits.iter().map(span).sum();
+    let right: f64 = waits
+        .iter()
+        .filter(|(out, _)| is_right(out))
+        .map(span)
+        .sum();
+    right / whole
+}
+
+/// Numbers of system calls on x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn system_calls_that_threads_wait_in_are_told() {
+    const TEST: &str = "system_calls_that_threads_wait_in_are_told";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let none = [syscall::NONE];
+    let cases: &[(&str, &str, &[u16])] = &[
+        ("sleep-loop", "sleeper", &[230, 35]),
+        ("mutex", "waiter", &[202]),
+        ("epoll", "waiter", &[232, 281]),
+        ("pipe-read", "waiter", &[0]),
+        ("pipe-write", "waiter", &[1]),
+        ("tcp-recv", "waiter", &[45, 0]),
+        ("waitpid", "parent", &[61, 247]),
+        ("userfaultfd", "toucher", &none),
+    ];
+    let options = Options {
+        syscalls: true,
+        ..Options::default()
+    };
+    for (workload, thread, expected) in cases {
+        let Some((running, recording)) = record(TEST, workload, &[], &options) else {
+            continue;
+        };
+        let (_, tid) = running.member(thread);
+        let waits = recording.waits(tid);
+        let is_right = |out: &Switch| {
+            out.flags & switch_flags::PREV_SYSCALL != 0 && expected.contains(&out.prev_syscall)
+        };
+        let share = share(&waits, is_right);
+        assert!(
+            share >= 0.98,
+            "{workload}: {share} of {} waits, such as {:?}",
+            waits.len(),
+            waits.iter().find(|(out, _)| !is_right(out))
+        );
+        for switch in recording.switches() {
+            let read = switch.flags & (switch_flags::PREV_SYSCALL | switch_flags::PREV_KTHREAD);
+            let blocks = switch.flags & switch_flags::PREEMPT == 0 && switch.prev_state != 0;
+            assert_eq!(read != 0, blocks && switch.prev_tid != 0, "{switch:?}");
+        }
+    }
+}
+
+#[test]
+fn without_being_asked_nothing_is_read() {
+    const TEST: &str = "without_being_asked_nothing_is_read";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let Some((running, recording)) = record(TEST, "pipe-read", &[], &Options::default()) else {
+        return;
+    };
+    assert!(!recording.waits(running.member("waiter").1).is_empty());
+    let extra =
+        switch_flags::PREV_SYSCALL | switch_flags::PREV_KTHREAD | switch_flags::PREV_THROTTLED;
+    for event in &recording.events {
+        match event {
+            Event::Switch(record) => {
+                assert_eq!((record.flags & extra, record.prev_syscall), (0, 0));
+            }
+            Event::Waking(_)
+            | Event::Migrate(_)
+            | Event::Throttle(_)
+            | Event::Throttled(_)
+            | Event::CgroupMove(_) => {
+                panic!("not asked for: {event:?}")
+            }
+            _ => {}
+        }
+    }
+    assert!(recording.evidence.is_empty());
+}
+
+/// Who should have woken a thread.
+enum Expected {
+    /// The thread of this name.
+    Thread(&'static str),
+    /// One of these numbers of this context.
+    Context(u8, &'static [u32]),
+}
+
+#[test]
+fn wakers_are_told_and_belong_to_their_waits() {
+    const TEST: &str = "wakers_are_told_and_belong_to_their_waits";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let cases = [
+        ("pipe-read", "waiter", Expected::Thread("waker")),
+        ("mutex", "waiter", Expected::Thread("holder")),
+        (
+            "sleep-loop",
+            "sleeper",
+            Expected::Context(waker_context::TIMER, &[0]),
+        ),
+        // NET_RX_SOFTIRQ: the loopback device's other end.
+        (
+            "tcp-recv",
+            "waiter",
+            Expected::Context(waker_context::SOFTIRQ, &[3]),
+        ),
+    ];
+    for (workload, thread, expected) in cases {
+        let Some((running, recording)) = record(TEST, workload, &[], &ALL) else {
+            continue;
+        };
+        let (_, tid) = running.member(thread);
+        let waits = recording.waits(tid);
+        assert!(waits.len() >= 3, "{workload}: {} waits", waits.len());
+        // By the count of runs, and by the order alone.
+        let by_runs: HashMap<u16, &Waking> = recording
+            .wakings(tid)
+            .map(|waking| (waking.runs, waking))
+            .collect();
+        let mut matched = 0;
+        for (out, back) in &waits {
+            let Some(waking) = by_runs.get(&back.next_runs) else {
+                continue;
+            };
+            matched += 1;
+            assert!(waking.ts_ns <= back.ts_ns, "{waking:?} after {back:?}");
+            let is_right = match expected {
+                Expected::Thread(name) => {
+                    waking.context == waker_context::THREAD
+                        && waking.waker_tid == running.member(name).1
+                }
+                Expected::Context(context, vectors) => {
+                    waking.context == context && vectors.contains(&waking.vector)
+                }
+            };
+            assert!(is_right, "{workload}: {waking:?} ends {out:?}");
+        }
+        assert!(
+            matched * 100 >= waits.len() * 98,
+            "{workload}: {matched} of {} waits have a waker",
+            waits.len()
+        );
+    }
+}
+
+#[test]
+fn migrations_are_told() {
+    const TEST: &str = "migrations_are_told";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let allowed = sched_getaffinity(None).expect("the CPUs are known");
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|&cpu| allowed.is_set(cpu))
+        .collect();
+    let [first, second, ..] = cpus[..] else {
+        return not_run(TEST, "there is one CPU only");
+    };
+    let mut kernel = Kernel::start(&ALL).expect("the probes load");
+    let (send, receive) = std::sync::mpsc::channel();
+    let mover = std::thread::spawn(move || {
+        send.send(gettid().as_raw_nonzero().get().cast_unsigned())
+            .expect("it is awaited");
+        for cpu in [first, second].repeat(10) {
+            let mut set = CpuSet::new();
+            set.set(cpu);
+            sched_setaffinity(None, &set).expect("an allowed CPU");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    let tid = receive.recv().expect("it is sent");
+    let mut recording = Recording::default();
+    recording.go_on(
+        &mut kernel,
+        &mut Merger::default(),
+        Duration::from_millis(300),
+    );
+    mover.join().expect("it does not fail");
+    let moves: Vec<_> = recording
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Migrate(record) if record.tid == tid => {
+                Some((record.from_cpu as usize, record.to_cpu as usize))
+            }
+            _ => None,
+        })
+        .collect();
+    // From the second choice on, each is one move; the first is if it was elsewhere.
+    assert!((19..=20).contains(&moves.len()), "{moves:?}");
+    let expected = [(first, second), (second, first)].repeat(10);
+    assert_eq!(moves[moves.len() - 19..], expected[..19], "{moves:?}");
+}
+
+#[test]
+fn throttled_time_is_the_kernels() {
+    const TEST: &str = "throttled_time_is_the_kernels";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let mut kernel = Kernel::start(&ALL).expect("the probes load");
+    let mut recording = Recording::default();
+    let mut merger = Merger::default();
+    // Recorded from before the group's beginning to after its end.
+    let running = match Workload::start("quota", &["--duration", "2s"]) {
+        Ok(running) => running,
+        Err(reason) => return not_run(TEST, &reason),
+    };
+    let (_, tid) = running.member("limited");
+    let threads = kernel.threads().expect("threads can be read");
+    let found = threads.iter().find(|thread| thread.tid == tid);
+    let cgroup = found.expect("the thread is there").cpu_cgroup;
+    recording.go_on(&mut kernel, &mut merger, Duration::from_millis(2_500));
+    let truth = running.finish();
+    let facts = &truth["facts"];
+    let kernels_ns: u64 = number(&facts["throttled_ns"]);
+    let (mut sum_ns, mut left_ns, mut ended) = (0, None, None);
+    for event in &recording.events {
+        match event {
+            Event::Throttled(record) if record.tid == tid => ended = Some(*record),
+            Event::Switch(switch) if switch.prev_tid == tid => {
+                let is_throttled = switch.flags & switch_flags::PREV_THROTTLED != 0;
+                left_ns = is_throttled.then_some(switch.ts_ns);
+            }
+            Event::Switch(switch) if switch.next_tid == tid => {
+                // Each says so as it leaves, and again as it comes back, right before the switch.
+                assert_eq!(left_ns.is_some(), ended.is_some(), "{switch:?}");
+                if let (Some(left_ns), Some(record)) = (left_ns.take(), ended.take()) {
+                    assert_eq!(record.ts_ns, switch.ts_ns);
+                    assert!(record.since_ns <= left_ns, "{record:?}, left at {left_ns}");
+                    assert!(record.until_ns <= switch.ts_ns, "{record:?}");
+                    sum_ns += record.until_ns - record.since_ns;
+                }
+            }
+            _ => {}
+        }
+    }
+    let difference = sum_ns.abs_diff(kernels_ns) as f64 / kernels_ns as f64;
+    println!("throttled: {sum_ns} ns here, {kernels_ns} ns in cpu.stat");
+    assert!(
+        difference < 0.03,
+        "{sum_ns} ns here, {kernels_ns} ns in cpu.stat: {truth}"
+    );
+    assert!(cgroup > 1, "the cgroup that was made has an id: {cgroup}");
+}
+
+#[test]
+fn a_move_to_another_cgroup_is_told() {
+    const TEST: &str = "a_move_to_another_cgroup_is_told";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let hierarchy = Path::new("/sys/fs/cgroup/cpu");
+    let group = hierarchy.join(format!("schedscope-test-{}", std::process::id()));
+    if std::fs::create_dir(&group).is_err() {
+        return not_run(
+            TEST,
+            "no cgroup of version 1 with the cpu controller can be made",
+        );
+    }
+    let inode = std::fs::metadata(&group).expect("it was made").ino();
+    let running = Workload::start("mutex", &["--duration", "20s"]).expect("it needs nothing");
+    let mut kernel = Kernel::start(&ALL).expect("the probes load");
+    let mut recording = Recording::default();
+    let mut merger = Merger::default();
+    let move_to = |to: &Path| {
+        std::fs::write(to.join("cgroup.procs"), running.pid().to_string())
+            .expect("it can be moved");
+    };
+    move_to(&group);
+    let inside = kernel.threads().expect("threads can be read");
+    move_to(hierarchy);
+    recording.go_on(&mut kernel, &mut merger, Duration::from_millis(100));
+    std::fs::remove_dir(&group).expect("it is empty");
+    let (_, holder) = running.member("holder");
+    let (_, waiter) = running.member("waiter");
+    let moves: Vec<_> = recording
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::CgroupMove(record) if record.tid == running.pid() => {
+                Some((record.cgroup, record.whole_process))
+            }
+            _ => None,
+        })
+        .collect();
+    // One record for the whole process. Outside of all groups it is in the root, 1, or in an autogroup.
+    assert_eq!(moves.len(), 2, "{moves:?}");
+    assert_eq!(moves[0], (inode, 1), "{moves:?}");
+    assert!(matches!(moves[1], (0 | 1, 1)), "{moves:?}");
+    for tid in [holder, waiter] {
+        let found = inside
+            .iter()
+            .find(|thread| thread.tid == tid)
+            .expect("it lives");
+        assert_eq!(found.cpu_cgroup, inode, "thread {tid}");
+    }
+}
+
+#[test]
+fn evidence_shows_what_long_waits_were_spent_in() {
+    const TEST: &str = "evidence_shows_what_long_waits_were_spent_in";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let symbols = Symbols::read().expect("root may read the kernel's symbols");
+    let cases = [
+        ("pipe-read", "waiter", FileKind::Pipe, "pipe_read"),
+        ("pipe-write", "waiter", FileKind::Pipe, "pipe_write"),
+        (
+            "unix-socket",
+            "waiter",
+            FileKind::UnixSocket,
+            "unix_stream_read_generic",
+        ),
+        ("tcp-recv", "waiter", FileKind::InetSocket, "tcp_recvmsg"),
+        ("eventfd", "waiter", FileKind::Event, "eventfd_read"),
+        ("timerfd", "waiter", FileKind::Event, "timerfd_read"),
+        ("io-uring", "waiter", FileKind::IoUring, "io_cqring_wait"),
+        ("tty", "waiter", FileKind::Tty, "n_tty_read"),
+        ("mutex", "waiter", FileKind::NotKnown, "futex"),
+    ];
+    for (workload, thread, file, function) in cases {
+        let Some((running, recording)) = record(TEST, workload, &[], &ALL) else {
+            continue;
+        };
+        let (_, tid) = running.member(thread);
+        let waits = recording.waits(tid);
+        assert!(waits.len() >= 3, "{workload}: {} waits", waits.len());
+        let mut matched = 0;
+        for (out, back) in &waits {
+            let evidence = recording
+                .evidence
+                .iter()
+                .find(|evidence| evidence.tid == tid && evidence.left_ns == out.ts_ns);
+            let Some(evidence) = evidence else { continue };
+            matched += 1;
+            assert_eq!(evidence.tgid, running.member(thread).0);
+            assert_eq!(
+                evidence.syscall, out.prev_syscall,
+                "{workload}: {evidence:?}"
+            );
+            let names: Vec<_> = stack(evidence)
+                .iter()
+                .filter_map(|&address| symbols.name(address))
+                .collect();
+            assert!(
+                names.iter().any(|name| name.contains(function)),
+                "{workload}: {function} in {names:?}"
+            );
+            assert_eq!(file_kind(evidence), file, "{workload}: {evidence:?}");
+            // The clocks are related to a few microseconds.
+            assert!(
+                evidence.woken_ns >= out.ts_ns && evidence.woken_ns <= back.ts_ns + 100_000,
+                "{workload}: {evidence:?} between {out:?} and {back:?}"
+            );
+        }
+        assert!(
+            matched * 100 >= waits.len() * 98,
+            "{workload}: evidence of {matched} of {} waits",
+            waits.len()
+        );
+    }
+}
+
+#[test]
+fn evidence_is_taken_of_long_waits_of_chosen_processes_only() {
+    const TEST: &str = "evidence_is_taken_of_long_waits_of_chosen_processes_only";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let sleeps = |period| {
+        Workload::start("pipe-read", &["--duration", "20s", "--period", period])
+            .expect("it needs nothing")
+    };
+    let (chosen, short, other) = (sleeps("20ms"), sleeps("2ms"), sleeps("20ms"));
+    let options = Options {
+        stacks: Some(10_000_000),
+        ..ALL
+    };
+    let mut kernel = Kernel::start(&options).expect("the probes load");
+    kernel
+        .set_evidence_targets(EvidenceTargets::Processes(&[chosen.pid(), short.pid()]))
+        .expect("the targets can be set");
+    let mut recording = Recording::default();
+    let mut merger = Merger::default();
+    recording.go_on(&mut kernel, &mut merger, Duration::from_millis(500));
+    let of = |recording: &Recording, workload: &Workload| {
+        let (_, tid) = workload.member("waiter");
+        recording
+            .evidence
+            .iter()
+            .filter(|evidence| evidence.tid == tid)
+            .count()
+    };
+    assert!(of(&recording, &chosen) >= 10, "{}", of(&recording, &chosen));
+    assert_eq!(of(&recording, &other), 0, "not chosen");
+    for evidence in &recording.evidence {
+        assert!(
+            evidence.woken_ns - evidence.left_ns >= 10_000_000,
+            "{evidence:?}"
+        );
+    }
+    // Chosen anew while it runs.
+    kernel
+        .set_evidence_targets(EvidenceTargets::Processes(&[other.pid()]))
+        .expect("the targets can be set");
+    recording.go_on(&mut kernel, &mut merger, Duration::from_millis(50));
+    recording.evidence.clear();
+    recording.go_on(&mut kernel, &mut merger, Duration::from_millis(500));
+    assert_eq!(of(&recording, &chosen), 0, "no longer chosen");
+    assert!(of(&recording, &other) >= 10, "{}", of(&recording, &other));
+}

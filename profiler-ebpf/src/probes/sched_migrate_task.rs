@@ -1,0 +1,27 @@
+//! `sched_migrate_task`: a thread goes to another CPU's run queue.
+//!
+//! Fires in `set_task_cpu` (kernel/sched/core.c) before the thread's CPU is changed.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use profiler_ebpf::{Kind, Migrate};
+
+use crate::{clock, ring, task::Task};
+
+#[btf_tracepoint(function = "sched_migrate_task")]
+fn sched_migrate_task(ctx: BtfTracePointContext) -> i32 {
+    let task = Task::from_kernel(ctx.arg(0));
+    let (ts_ns, runs) = clock::after_arrival(task);
+    let Some(place) = ring::reserve::<Migrate>(|| ts_ns) else {
+        return 0;
+    };
+    place.put(Migrate {
+        ts_ns,
+        tid: task.tid(),
+        from_cpu: task.cpu(),
+        to_cpu: ctx.arg(1),
+        runs,
+        _pad: [0; 9],
+        kind: Kind::Migrate as u8,
+    });
+    0
+}
