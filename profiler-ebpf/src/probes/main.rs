@@ -13,6 +13,22 @@
     unsafe_code,
     reason = "the probes read the kernel's memory and write to mapped rings"
 )]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "to take a field's address through a raw pointer and to access it count as two"
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "a call costs what some of the programs cost in all, and hides from the verifier what is constant"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "records carry the low bits where the wire contract says so"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the macros of aya pass the context by value"
+)]
 
 mod cgroup;
 mod cgroup_attach_task;

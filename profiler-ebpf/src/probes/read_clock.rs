@@ -31,7 +31,7 @@ fn read_clock(_ctx: RawTracePointContext) -> i32 {
             reading.write_volatile(ClockReading {
                 record_ns,
                 monotonic_ns,
-            })
+            });
         };
     }
     0

@@ -180,15 +180,15 @@ const NO_ROOM: u64 = u64::MAX;
 #[cold]
 #[inline(never)]
 fn crowded(header: *mut Header, cpu: u32, ts_ns: u64, counter_and_limit: u64) -> u64 {
-    // The verifier looks at each call by itself and has to see that there is something to point to.
-    if header.is_null() {
-        return NO_ROOM;
-    }
     const SWITCH: u64 = Counter::Switch as u64;
     const WAKEUP: u64 = Counter::Wakeup as u64;
     const WAKING: u64 = Counter::Waking as u64;
     const MIGRATE: u64 = Counter::Migrate as u64;
     const THROTTLE: u64 = Counter::Throttle as u64;
+    // The verifier looks at each call by itself and has to see that there is something to point to.
+    if header.is_null() {
+        return NO_ROOM;
+    }
     let limit = counter_and_limit & u64::from(u32::MAX);
     // SAFETY: The caller got the header from the map; this CPU alone writes all that is written here.
     let header = unsafe { &mut *header };

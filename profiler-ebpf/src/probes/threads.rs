@@ -20,7 +20,7 @@ struct Meta {
     seq: *mut seq_file,
 }
 
-/// `struct bpf_iter__task` (kernel/bpf/task_iter.c).
+/// `struct bpf_iter__task` (`kernel/bpf/task_iter.c`).
 #[repr(C)]
 struct Context {
     meta: *const Meta,
