@@ -357,6 +357,8 @@ pub mod thread_flags {
     pub const ON_CPU: u8 = 1 << 1;
     /// In a block-device wait (`task->in_iowait`).
     pub const IOWAIT: u8 = 1 << 2;
+    /// Made with a name of its own, not its parent's; a [`super::Rename`] of the same time tells it.
+    pub const OWN_NAME: u8 = 1 << 3;
 }
 
 /// The two clocks at one moment, as a probe reads them on demand.

@@ -22,6 +22,12 @@ pub(super) struct Passes {
     /// Ids whose threads ended, or got another id, while passes were waiting: who was found under
     /// one of them is gone.
     vacated: Vec<u32>,
+    /// Names that threads nobody knew got meanwhile, oldest first.
+    names: Vec<(u32, Comm)>,
+    /// Threads nobody knew that were woken meanwhile.
+    woken: Vec<u32>,
+    /// Threads that were born meanwhile, and the nameless threads that made them.
+    nameless: Vec<(u32, u32)>,
 }
 
 #[derive(Debug)]
@@ -36,6 +42,27 @@ impl Passes {
     pub(super) fn vacated(&mut self, tid: u32) {
         if !self.waiting.is_empty() {
             self.vacated.push(tid);
+        }
+    }
+
+    /// Notes that a thread that nobody knows got another name: it may have been read before that.
+    pub(super) fn renamed(&mut self, tid: u32, comm: Comm) {
+        if !self.waiting.is_empty() {
+            self.names.push((tid, comm));
+        }
+    }
+
+    /// Notes that a thread that nobody knows was woken: it may have been read before that.
+    pub(super) fn woken(&mut self, tid: u32) {
+        if !self.waiting.is_empty() {
+            self.woken.push(tid);
+        }
+    }
+
+    /// Notes that a thread was made by one whose name is not known yet.
+    pub(super) fn born(&mut self, tid: u32, parent_tid: u32) {
+        if !self.waiting.is_empty() {
+            self.nameless.push((tid, parent_tid));
         }
     }
 }
@@ -57,17 +84,45 @@ impl Reconstruction {
             .iter()
             .position(|pass| *pass.read_ns.end() <= now_ns)
         {
-            let pass = self.passes.waiting.remove(place);
+            let mut pass = self.passes.waiting.remove(place);
+            for (tid, comm) in &self.passes.names {
+                if let Ok(place) = pass.threads.binary_search_by_key(tid, |record| record.tid)
+                    && let Some(record) = pass.threads.get_mut(place)
+                {
+                    record.comm = comm.0;
+                }
+            }
             self.passes.vacated.sort_unstable();
+            self.passes.woken.sort_unstable();
             for record in &pass.threads {
                 if self.passes.vacated.binary_search(&record.tid).is_err() {
                     self.compare(record, *pass.read_ns.start(), now_ns);
                 }
             }
             self.reap(&pass, now_ns);
+            self.name_newborn(now_ns);
         }
         if self.passes.waiting.is_empty() {
             self.passes.vacated.clear();
+            self.passes.names.clear();
+            self.passes.woken.clear();
+            self.passes.nameless.clear();
+        }
+    }
+
+    /// Gives threads that the pass came too early for the names of those that made them.
+    fn name_newborn(&mut self, now_ns: u64) {
+        for (tid, parent_tid) in std::mem::take(&mut self.passes.nameless) {
+            let parent = self.threads.find(parent_tid).and_then(|slot| self.threads.get(slot));
+            let (Some(parent), Some(slot)) = (parent.cloned(), self.threads.find(tid)) else {
+                continue;
+            };
+            if let Some(thread) = self.threads.get_mut(slot)
+                && thread.comm == Comm::default()
+            {
+                thread.inherit(&parent);
+                self.admit(slot, now_ns);
+            }
         }
     }
 
@@ -99,6 +154,13 @@ impl Reconstruction {
 
     /// A thread of which no record has told.
     fn discover(&mut self, record: &ThreadRecord, state: State, begin_ns: u64, now_ns: u64) {
+        let state = match state {
+            // Whoever runs has not been woken in earnest.
+            State::Waiting(_) if self.passes.woken.binary_search(&record.tid).is_ok() => {
+                State::Queued(Origin::Found)
+            }
+            state => state,
+        };
         let mut thread = Thread::unseen(record.tid, now_ns);
         describe(&mut thread, record);
         adopt(&mut thread, record, state, begin_ns);
@@ -122,16 +184,17 @@ impl Reconstruction {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        if thread.tgid == 0 {
+        if thread.tgid == 0 || thread.comm == Comm::default() {
+            let renamed = thread.comm;
             describe(thread, record);
+            if renamed != Comm::default() {
+                thread.comm = renamed;
+            }
             self.admit(slot, now_ns);
         }
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        if thread.since_ns >= begin_ns {
-            return;
-        }
         let spans = &mut self.spans;
         if thread.state != State::Unknown && spans.doubt(thread).is_none() {
             if thread.runs.is_none() {
@@ -141,16 +204,24 @@ impl Reconstruction {
             }
             return;
         }
-        let has_not_run = spans.counted && thread.runs == Some(record.runs) && !thread.unqueued;
-        let is_off_cpu = |state| matches!(state, State::Queued(_) | State::Waiting(_));
-        if has_not_run && is_off_cpu(thread.state) && is_off_cpu(state) {
-            thread.proven_ns = begin_ns;
+        if thread.since_ns >= begin_ns {
             return;
         }
+        let is_off_cpu = |state| matches!(state, State::Queued(_) | State::Waiting(_));
+        let has_not_run = spans.counted && thread.runs == Some(record.runs) && !thread.unqueued;
+        if has_not_run && is_off_cpu(thread.state) && is_off_cpu(state) {
+            thread.proven_ns = thread.proven_ns.max(begin_ns);
+            return;
+        }
+        let was_woken = thread.woken_ns != NEVER && thread.woken_ns >= begin_ns;
         // What it did since the loss nobody knows, but what it does now is known.
         let sure_ns = spans.doubt(thread).unwrap_or(thread.since_ns);
         let delay_ns = (!has_not_run).then_some(record.run_delay_ns);
         spans.lose(thread, sure_ns, now_ns, delay_ns);
+        let state = match state {
+            State::Waiting(_) if was_woken => State::Queued(Origin::Found),
+            state => state,
+        };
         adopt(thread, record, state, begin_ns);
     }
 

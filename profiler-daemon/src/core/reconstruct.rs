@@ -48,9 +48,13 @@ impl Reconstruction {
         this
     }
 
-    /// Says that everything up to here may have been shown: a record from before comes too late.
-    pub fn shown(&mut self, until_ns: u64) {
-        self.spans.shown_ns = self.spans.shown_ns.max(until_ns);
+    /// Says that so many streams follow, and that everything up to here may have been shown: a record
+    /// from before comes too late.
+    pub fn expect(&mut self, streams: usize, shown_ns: u64) {
+        self.spans.shown_ns = self.spans.shown_ns.max(shown_ns);
+        if self.cpus.len() < streams {
+            self.cpus.resize(streams, Cpu::Unknown);
+        }
     }
 
     /// Begins the window: what was booked so far is forgotten, what is open counts from here on.
@@ -82,7 +86,7 @@ impl Reconstruction {
         }
     }
 
-    /// Takes in one record of the stream (CPU) with this number.
+    /// Takes in one record of the stream (CPU) with this number, which must be an expected one.
     #[inline]
     pub fn record(&mut self, stream: usize, raw: &RawRecord) {
         match Event::decode(raw) {
@@ -102,12 +106,10 @@ impl Reconstruction {
     }
 
     fn switch(&mut self, cpu: usize, record: &Switch) {
-        if self.cpus.len() <= cpu {
-            self.cpus.resize(cpu + 1, Cpu::Unknown);
-        }
-        let prev = match self.cpus[cpu] {
-            Cpu::Runs(slot) if self.is_at(slot, record.prev_tid) => Some(slot),
+        let prev = match self.cpus.get(cpu) {
+            Some(&Cpu::Runs(slot)) if self.is_at(slot, record.prev_tid) => Some(slot),
             was => {
+                let was = was.copied().unwrap_or_default();
                 self.other_than_known(was, cpu, record);
                 self.find_or_meet(record.prev_tid, record.ts_ns)
             }
@@ -119,11 +121,13 @@ impl Reconstruction {
         if let Some(next) = next {
             self.enter(next, cpu, record);
         }
-        self.cpus[cpu] = match next {
-            Some(slot) => Cpu::Runs(slot),
-            None if record.next_tid == 0 => Cpu::Idle,
-            None => Cpu::Unknown,
-        };
+        if let Some(now) = self.cpus.get_mut(cpu) {
+            *now = match next {
+                Some(slot) => Cpu::Runs(slot),
+                None if record.next_tid == 0 => Cpu::Idle,
+                None => Cpu::Unknown,
+            };
+        }
     }
 
     fn is_at(&self, slot: Slot, tid: u32) -> bool {
@@ -292,13 +296,14 @@ impl Reconstruction {
 
     /// The first wakeup of a wait counts. A wakeup of a thread that does not wait starts nothing.
     fn wakeup(&mut self, record: &Wakeup) {
-        let Some(slot) = self.find_or_meet(record.tid, record.ts_ns) else {
-            return;
+        let Some(slot) = self.threads.find(record.tid) else {
+            return self.passes.woken(record.tid);
         };
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        if matches!(thread.state, State::Waiting(_)) && thread.woken_ns == NEVER {
+        let may_wait = matches!(thread.state, State::Waiting(_) | State::Unknown);
+        if may_wait && thread.woken_ns == NEVER {
             let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
             // One out of order is as good as none: it does not say when the wait ended.
             if in_order {
@@ -317,16 +322,15 @@ impl Reconstruction {
             .find(record.parent_tid)
             .and_then(|slot| self.threads.get(slot));
         let mut thread = Thread::unseen(record.tid, now_ns);
-        if let Some(parent) = parent {
-            thread.comm = parent.comm;
-            thread.parent_tgid = if parent.tgid == record.tgid {
-                parent.parent_tgid
-            } else {
-                parent.tgid
-            };
-        }
         thread.start_ns = record.start_ns;
         thread.tgid = record.tgid;
+        match parent {
+            Some(parent) if parent.comm != Comm::default() => thread.inherit(parent),
+            _ => self.passes.born(record.tid, record.parent_tid),
+        }
+        if record.flags & thread_flags::OWN_NAME != 0 {
+            thread.comm = Comm::default();
+        }
         thread.kthread = record.flags & thread_flags::KTHREAD != 0;
         thread.state = State::Queued(Origin::Forked);
         if now_ns == record.ts_ns {
@@ -347,7 +351,7 @@ impl Reconstruction {
 
     fn rename(&mut self, record: &Rename) {
         let Some(slot) = self.threads.find(record.tid) else {
-            return;
+            return self.passes.renamed(record.tid, Comm(record.comm));
         };
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
@@ -358,6 +362,7 @@ impl Reconstruction {
 
     fn exec(&mut self, record: &Exec) {
         if record.tid != record.old_tid {
+            self.passes.vacated(record.old_tid);
             let has_old_tid = self.threads.find(record.old_tid).is_some();
             let slot = self.threads.find(record.tid);
             match slot.and_then(|slot| self.threads.get_mut(slot)) {

@@ -180,6 +180,16 @@ impl Thread {
         }
     }
 
+    /// Takes over what a thread has from the one that made it.
+    pub(super) fn inherit(&mut self, parent: &Self) {
+        self.comm = parent.comm;
+        self.parent_tgid = if parent.tgid == self.tgid {
+            parent.parent_tgid
+        } else {
+            parent.tgid
+        };
+    }
+
     /// Forgets what the kernel had counted: a run may have been missed since.
     pub(super) fn forget_counts(&mut self) {
         self.runs = None;

@@ -1,0 +1,1 @@
+//! Loses, repeats, shifts and spoils records.
