@@ -5,20 +5,26 @@ mod model;
 use std::collections::BTreeSet;
 
 use model::feed::{Feeder, Run};
-use model::truth::{Truth, View};
+use model::truth::{Distribution, Truth, View};
 use model::{Config, Kernel, Machine};
 use proptest::prelude::*;
-use schedscope::core::{
-    Conflicts, Figures, Selector, Share, Snapshot, TargetSpec, ThreadSnapshot,
-};
+use schedscope::core::{Conflicts, Figures, Selector, Share, Snapshot, TargetSpec, ThreadSnapshot};
 use wildmatch::WildMatch;
 
 /// Each case is a history of some hundred events; the time that tests take is for breadth.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     // More with PROPTEST_CASES in the environment.
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 48 };
-    ProptestConfig { cases, failure_persistence: None, ..default }
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
+        default.cases
+    } else {
+        48
+    };
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..default
+    }
 }
 
 fn kernels() -> impl Strategy<Value = Kernel> {
@@ -60,7 +66,11 @@ impl Taken {
             Self::NamedA => {
                 let at_start = state.names.iter().rfind(|name| name.0 <= run.start_ns);
                 let later = state.names.iter().filter(|name| name.0 > run.start_ns);
-                at_start.into_iter().chain(later).find(|name| name.1[0] == b'a').map(|name| name.0)
+                at_start
+                    .into_iter()
+                    .chain(later)
+                    .find(|name| name.1[0] == b'a')
+                    .map(|name| name.0)
             }
         }
     }
@@ -80,16 +90,30 @@ type Row = (Option<(u32, [u8; 16])>, u64, Option<u64>, Truth);
 /// Ids that two threads had in turn, when one execed that was not its leader. Between that and the
 /// record that tells of it, a core can't know who has which.
 fn exchanged(machine: &Machine) -> BTreeSet<u32> {
-    let processes: BTreeSet<u32> =
-        machine.tasks.iter().filter(|task| task.took_over).map(|task| task.tgid).collect();
-    let of_processes = machine.tasks.iter().filter(|task| processes.contains(&task.tgid));
-    of_processes.flat_map(|task| task.tids.iter().copied()).collect()
+    let processes: BTreeSet<u32> = machine
+        .tasks
+        .iter()
+        .filter(|task| task.took_over)
+        .map(|task| task.tgid)
+        .collect();
+    let of_processes = machine
+        .tasks
+        .iter()
+        .filter(|task| processes.contains(&task.tgid));
+    of_processes
+        .flat_map(|task| task.tids.iter().copied())
+        .collect()
 }
 
 fn row(thread: &ThreadSnapshot, exchanged: &BTreeSet<u32>) -> Row {
     let tid = thread.identity.tid;
     let id = (!exchanged.contains(&tid)).then_some((tid, thread.comm.0));
-    (id, thread.observed_from_ns, thread.ended_ns, Truth::from(&thread.figures))
+    (
+        id,
+        thread.observed_from_ns,
+        thread.ended_ns,
+        Truth::from(&thread.figures),
+    )
 }
 
 /// Everything that a snapshot of a history without faults says is true, to the nanosecond.
@@ -113,37 +137,69 @@ fn check_exact(run: &Run, taken: Taken, snapshot: &Snapshot) {
         }
         alive += usize::from(ended_ns.is_none());
         open += u64::from(machine.is_open(task, at_ns));
-        let view = View { start_ns: run.start_ns, at_ns, admitted_ns: 0, is_wake_hidden };
+        let view = View {
+            start_ns: run.start_ns,
+            at_ns,
+            admitted_ns: 0,
+            is_wake_hidden,
+        };
         host.add(&machine.truth(task, view));
-        let Some(admitted_ns) = taken.admits(machine, task, run) else { continue };
+        let Some(admitted_ns) = taken.admits(machine, task, run) else {
+            continue;
+        };
         if admitted_ns > ended_ns.unwrap_or(at_ns) {
             continue;
         }
-        let truth = machine.truth(task, View { admitted_ns, ..view });
+        let truth = machine.truth(
+            task,
+            View {
+                admitted_ns,
+                ..view
+            },
+        );
         target.add(&truth);
         let last_ns = ended_ns.unwrap_or(at_ns);
-        let name = state.names.iter().rfind(|name| name.0 <= last_ns).expect("born with a name");
+        let name = state
+            .names
+            .iter()
+            .rfind(|name| name.0 <= last_ns)
+            .expect("born with a name");
         let id = (!exchanged.contains(&state.tid)).then_some((state.tid, name.1));
         let observed_ns = run.start_ns.max(admitted_ns).max(born_ns);
         rows.push((id, observed_ns, ended_ns, truth));
     }
     assert_eq!(Truth::from(&snapshot.host), host, "the host at {at_ns}");
-    assert_eq!((snapshot.alive, snapshot.open), (alive, open), "threads alive and waiting");
+    assert_eq!(
+        (snapshot.alive, snapshot.open),
+        (alive, open),
+        "threads alive and waiting"
+    );
     let of_target = &snapshot.targets[0];
-    let mut seen: Vec<Row> = of_target.threads.iter().map(|t| row(t, &exchanged)).collect();
+    let mut seen: Vec<Row> = of_target
+        .threads
+        .iter()
+        .map(|t| row(t, &exchanged))
+        .collect();
     rows.sort();
     seen.sort();
     for (seen, true_row) in seen.iter().zip(&rows) {
         assert_eq!(seen, true_row, "a thread at {at_ns}");
     }
     assert_eq!(seen.len(), rows.len(), "threads of the target");
-    assert_eq!(Truth::from(&of_target.total), target, "the target at {at_ns}");
+    assert_eq!(
+        Truth::from(&of_target.total),
+        target,
+        "the target at {at_ns}"
+    );
 }
 
 /// The parts of all figures sum to the time that was observed.
 fn check_books(snapshot: &Snapshot) {
     let parts = |figures: &Figures| {
-        let blocked: u128 = schedscope::core::WaitState::ALL.iter().map(|&w| figures.blocked(w)).sum();
+        let blocked: u128 = schedscope::core::WaitState::ALL
+            .iter()
+            .map(|&w| figures.blocked(w))
+            .sum();
         assert_eq!(blocked, figures.time(Share::Blocked));
         figures.observed_ns()
     };
@@ -164,10 +220,11 @@ fn check_books(snapshot: &Snapshot) {
 }
 
 /// A few moments of a window, in order.
-fn moments(feeder: &mut Feeder, run: &Run) -> Vec<u64> {
+fn moments(feeder: &mut Feeder<'_>, run: &Run) -> Vec<u64> {
     let length_ns = run.end_ns - run.start_ns;
-    let mut moments: Vec<u64> =
-        (0..3).map(|_| run.start_ns + feeder.random.below(length_ns)).collect();
+    let mut moments: Vec<u64> = (0..3)
+        .map(|_| run.start_ns + feeder.random.below(length_ns))
+        .collect();
     moments.push(run.end_ns);
     moments.sort_unstable();
     moments
@@ -196,34 +253,96 @@ proptest! {
     }
 }
 
-#[test]
-fn zz_debug() {
-    let Ok(args) = std::env::var("DBG") else { return };
-    let parts: Vec<&str> = args.split(',').collect();
-    let kernel = match parts[0] { "Stamps" => Kernel::Stamps, "Both" => Kernel::Both, "Wakeups" => Kernel::Wakeups, _ => Kernel::Bare };
-    let steps: usize = parts[1].parse().unwrap();
-    let seed: u64 = parts[2].parse().unwrap();
-    let run = Run::new(Config::small(kernel), seed, steps);
-    println!("window {} .. {} read {:?}", run.start_ns, run.end_ns, run.read_ns);
-    for (n, t) in run.machine.tasks.iter().enumerate() {
-        println!("task {n} tids {:?} tgid {} start {} found_q {:?} switched {} took {} changes {:?} names {:?}", t.tids, t.tgid, t.start_ns, t.found_queued_ns, t.was_switched, t.took_over, t.changes.iter().filter(|c| c.0 + 30000 > run.start_ns).collect::<Vec<_>>(), t.names);
-    }
-    for f in &run.found { println!("found {f:?}"); }
-    let (mut core, mut feeder) = run.begin(vec![Taken::Everybody.spec()], seed);
-    let mut all: Vec<(u64, usize, String)> = Vec::new();
-    for (s, stream) in run.machine.streams.iter().enumerate() {
-        for w in stream {
-            let e = schedscope::core::decode::Event::decode(&w.raw).unwrap();
-            all.push((w.visible_ns, s, format!("{e:?}")));
+/// What no figure of a history with losses that were told of may exceed.
+fn check_sound(run: &Run, snapshot: &Snapshot) {
+    let machine = &run.machine;
+    for thread in &snapshot.targets[0].threads {
+        let id = thread.identity;
+        let task = machine.tasks.iter().position(|task| {
+            (task.start_ns == id.start_ns && task.tid == id.tid) && id.start_ns != 0
+        });
+        let Some(task) = task else {
+            assert_eq!(id.start_ns, 0, "nobody was {id:?}");
+            continue;
+        };
+        let at_ns = thread.ended_ns.unwrap_or(snapshot.at_ns);
+        let view = View {
+            start_ns: run.start_ns,
+            at_ns,
+            admitted_ns: thread.observed_from_ns,
+            is_wake_hidden: false,
+        };
+        let truth = machine.truth(task, view);
+        let seen = Truth::from(&thread.figures);
+        let at_most = |seen: u128, truth: u128, what: &str| {
+            assert!(
+                seen <= truth,
+                "{what}: {seen} of {truth} ns\n{seen:?}\n{truth:?}\n{thread:?}"
+            );
+        };
+        at_most(seen.time_ns[0], truth.time_ns[0], "running");
+        at_most(seen.time_ns[1], truth.time_ns[1], "runnable");
+        if thread.ended_ns.is_some() || machine.config.wakeups {
+            at_most(seen.time_ns[2], truth.time_ns[2], "blocked");
+            for (seen, truth) in seen.blocked_ns.iter().zip(truth.blocked_ns) {
+                at_most(*seen, truth, "blocked in one state");
+            }
+        } else {
+            // Open waits may have been woken, which only the next switch-in tells.
+            let waiting = |truth: &Truth| truth.time_ns[1] + truth.time_ns[2];
+            at_most(waiting(&seen), waiting(&truth), "waiting");
         }
+        let stays = machine.stays(task);
+        check_samples(&seen.runqueue_delay, &stays.queued_ns);
+        check_samples(&seen.offcpu, &stays.offcpu_ns);
     }
-    all.sort_by_key(|a| (a.0, a.1));
-    let mut before = core.snapshot();
-    for (ts, s, e) in all {
-        if ts <= run.start_ns { println!("{ts} [{s}] {e}"); continue; }
-        feeder.go_to(&mut core, ts);
-        let snap = core.snapshot();
-        println!("{ts} [{s}] {e}  {}", if snap.conflicts == before.conflicts { String::new() } else { format!("CONFLICT {:?}", snap.conflicts) });
-        before = snap;
+}
+
+/// Every sample is a wait that really was.
+fn check_samples(seen: &Distribution, truth_ns: &[u64]) {
+    let truth = Distribution::from(truth_ns);
+    for &(end, count) in &seen.buckets {
+        let real = truth
+            .buckets
+            .iter()
+            .find(|bucket| bucket.0 == end)
+            .map_or(0, |b| b.1);
+        assert!(count <= real, "{count} samples of {end} ns, really {real}");
+    }
+    assert!(
+        seen.count == 0 || truth_ns.contains(&seen.max_ns),
+        "no wait of {} ns",
+        seen.max_ns
+    );
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn losses_that_are_told_of_invent_nothing(
+        kernel in kernels(),
+        steps in 0usize..600,
+        seed in any::<u64>(),
+        per_mille in 1u64..150,
+        loses_forks in any::<bool>(),
+    ) {
+        let config = Config {
+            groups: false,
+            // An id that was used again unseen can't be told from its last owner.
+            max_tid: if loses_forks { 1_000 } else { 60 },
+            ..Config::small(kernel)
+        };
+        let mut run = Run::new(config, seed, steps);
+        let random = &mut model::Random::new(seed);
+        run.losses =
+            model::faults::overflow(&mut run.machine.streams, random, per_mille, loses_forks);
+        let (mut core, mut feeder) = run.begin(vec![Taken::Everybody.spec()], seed);
+        for at_ns in moments(&mut feeder, &run) {
+            feeder.go_to(&mut core, at_ns);
+            let snapshot = core.snapshot();
+            check_books(&snapshot);
+            check_sound(&run, &snapshot);
+        }
     }
 }

@@ -245,9 +245,9 @@ pub struct Fork {
     )
 )]
 pub struct Gap {
-    /// Time of the first record that was lost.
+    /// Earliest time of a record that was lost.
     pub ts_ns: u64,
-    /// Time of the last record that was lost.
+    /// Latest time of a record that was lost.
     pub until_ns: u64,
     /// How many were lost.
     pub lost: u64,
@@ -398,9 +398,9 @@ pub mod ring {
     pub const HEADER_BYTES: usize = 256;
     /// Records ever written (`u64`); the producer stores it after the record.
     pub const HEAD: usize = 0;
-    /// Time of the first record lost since the last [`super::Gap`] (`u64`).
+    /// Earliest time of a record lost since the last [`super::Gap`] (`u64`).
     pub const GAP_FROM: usize = 8;
-    /// Time of the last record lost since the last [`super::Gap`] (`u64`).
+    /// Latest time of a record lost since the last [`super::Gap`] (`u64`).
     pub const GAP_UNTIL: usize = 16;
     /// Records lost since the last [`super::Gap`] (`u64`).
     pub const GAP_LOST: usize = 24;

@@ -113,7 +113,10 @@ impl Reconstruction {
     /// Gives threads that the pass came too early for the names of those that made them.
     fn name_newborn(&mut self, now_ns: u64) {
         for (tid, parent_tid) in std::mem::take(&mut self.passes.nameless) {
-            let parent = self.threads.find(parent_tid).and_then(|slot| self.threads.get(slot));
+            let parent = self
+                .threads
+                .find(parent_tid)
+                .and_then(|slot| self.threads.get(slot));
             let (Some(parent), Some(slot)) = (parent.cloned(), self.threads.find(tid)) else {
                 continue;
             };
@@ -154,22 +157,44 @@ impl Reconstruction {
 
     /// A thread of which no record has told.
     fn discover(&mut self, record: &ThreadRecord, state: State, begin_ns: u64, now_ns: u64) {
-        let state = match state {
-            // Whoever runs has not been woken in earnest.
-            State::Waiting(_) if self.passes.woken.binary_search(&record.tid).is_ok() => {
-                State::Queued(Origin::Found)
-            }
-            state => state,
-        };
+        let was_woken = self.passes.woken.binary_search(&record.tid).is_ok();
+        let state = self.state_now(state, was_woken, begin_ns);
+        let cpu = record.cpu as usize;
+        if state == State::Running && self.runs_another(cpu) {
+            // The one that runs there has taken over this id, and will soon be seen to have it.
+            return;
+        }
         let mut thread = Thread::unseen(record.tid, now_ns);
         describe(&mut thread, record);
         adopt(&mut thread, record, state, begin_ns);
         if let Some(slot) = self.add(thread)
             && state == State::Running
-            && let Some(cpu @ Cpu::Unknown) = self.cpus.get_mut(record.cpu as usize)
+            && let Some(cpu @ Cpu::Unknown) = self.cpus.get_mut(cpu)
         {
             *cpu = Cpu::Runs(slot);
         }
+    }
+
+    /// What a thread does that was read in this state, and was woken or not since the pass began.
+    fn state_now(&self, state: State, was_woken: bool, begin_ns: u64) -> State {
+        match state {
+            // If it had been woken, and had run, before it was read, there would be records of that.
+            State::Waiting(_) if was_woken => match self.spans.gaps.doubt(begin_ns, None) {
+                None => State::Queued(Origin::Found),
+                Some(_) => State::Unknown,
+            },
+            state => state,
+        }
+    }
+
+    /// Whether the records say without doubt that some thread runs on this CPU.
+    fn runs_another(&self, cpu: usize) -> bool {
+        let Some(&Cpu::Runs(slot)) = self.cpus.get(cpu) else {
+            return false;
+        };
+        self.threads.get(slot).is_some_and(|thread| {
+            thread.running_on() == Some(cpu) && self.spans.doubt(thread).is_none()
+        })
     }
 
     /// A thread that is known.
@@ -207,20 +232,31 @@ impl Reconstruction {
         if thread.since_ns >= begin_ns {
             return;
         }
-        let is_off_cpu = |state| matches!(state, State::Queued(_) | State::Waiting(_));
-        let has_not_run = spans.counted && thread.runs == Some(record.runs) && !thread.unqueued;
-        if has_not_run && is_off_cpu(thread.state) && is_off_cpu(state) {
-            thread.proven_ns = thread.proven_ns.max(begin_ns);
-            return;
+        let is_counted = spans.counted && !thread.unqueued && !thread.is_unstamped;
+        let has_not_run = is_counted && thread.runs == Some(record.runs);
+        let was_woken = thread.is_woken() && thread.woken_ns >= begin_ns;
+        if has_not_run {
+            match (thread.state, state) {
+                (State::Queued(_), State::Queued(_)) => return thread.prove(begin_ns),
+                (State::Waiting(_), State::Waiting(_)) if was_woken || !thread.is_woken() => {
+                    return thread.prove(begin_ns);
+                }
+                (State::Waiting(_), State::Queued(_)) if thread.is_woken() => {
+                    return thread.prove(begin_ns);
+                }
+                // Its wakeup was lost; the kernel's delay will tell when it was.
+                (State::Waiting(_), State::Queued(_)) if spans.stamped => return,
+                _ => {}
+            }
         }
-        let was_woken = thread.woken_ns != NEVER && thread.woken_ns >= begin_ns;
         // What it did since the loss nobody knows, but what it does now is known.
         let sure_ns = spans.doubt(thread).unwrap_or(thread.since_ns);
-        let delay_ns = (!has_not_run).then_some(record.run_delay_ns);
+        // What the kernel counted is of use only if the wait that is cut here is in it.
+        let delay_ns = (is_counted && !has_not_run).then_some(record.run_delay_ns);
         spans.lose(thread, sure_ns, now_ns, delay_ns);
-        let state = match state {
-            State::Waiting(_) if was_woken => State::Queued(Origin::Found),
-            state => state,
+        let state = self.state_now(state, was_woken, begin_ns);
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return;
         };
         adopt(thread, record, state, begin_ns);
     }
@@ -280,6 +316,7 @@ fn adopt(thread: &mut Thread, record: &ThreadRecord, state: State, begin_ns: u64
     thread.runs = Some(record.runs);
     thread.delay_ns = record.run_delay_ns;
     thread.unqueued = false;
+    thread.is_unstamped = false;
     thread.proven_ns = begin_ns;
     thread.left_ns = NEVER;
     thread.woken_ns = NEVER;

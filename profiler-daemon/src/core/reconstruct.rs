@@ -237,6 +237,7 @@ impl Reconstruction {
         thread.proven_ns = now_ns;
         thread.left_ns = left_ns;
         thread.woken_ns = NEVER;
+        thread.is_unstamped = false;
         let preempted = record.flags & switch_flags::PREEMPT != 0;
         let state = StateWord::read(u32::from(record.prev_state), preempted);
         let is_voluntary = state != StateWord::Runnable;
@@ -247,6 +248,7 @@ impl Reconstruction {
         match state {
             StateWord::Runnable => {
                 thread.state = State::Queued(Origin::Preempted);
+                thread.is_unstamped = record.prev_state != 0;
                 thread.woken_ns = left_ns;
             }
             StateWord::Waiting(wait) => thread.state = State::Waiting(wait),
@@ -292,6 +294,7 @@ impl Reconstruction {
         thread.runs = arrival.runs;
         thread.delay_ns = arrival.delay_ns.unwrap_or(NEVER);
         thread.unqueued = arrival.unqueued;
+        thread.is_unstamped = false;
     }
 
     /// The first wakeup of a wait counts. A wakeup of a thread that does not wait starts nothing.

@@ -28,6 +28,8 @@ pub(super) struct Spans {
     pub(super) stamped: bool,
     /// The kernel counts runs (some record said so).
     pub(super) counted: bool,
+    /// The kernel does not count runs without a stamp (some record said so).
+    skips_unqueued: bool,
 }
 
 /// What a record says of a thread that gets a CPU.
@@ -124,7 +126,12 @@ impl Spans {
     /// what is booked or has been shown can't count as of then.
     #[inline]
     pub(super) fn in_order(&mut self, thread: &Thread, ts_ns: u64) -> (u64, bool) {
-        let earliest_ns = thread.since_ns.max(self.shown_ns);
+        let woken_ns = if thread.woken_ns == NEVER {
+            0
+        } else {
+            thread.woken_ns
+        };
+        let earliest_ns = thread.since_ns.max(woken_ns).max(self.shown_ns);
         if ts_ns >= earliest_ns {
             return (ts_ns, true);
         }
@@ -185,19 +192,25 @@ impl Spans {
         thread.woken_ns = NEVER;
     }
 
-    fn wholeness(&self, thread: &Thread, arrival: &Arrival) -> Wholeness {
+    fn wholeness(&mut self, thread: &Thread, arrival: &Arrival) -> Wholeness {
         let is_doubted = self.doubt(thread).is_some();
         match (thread.runs, arrival.runs) {
-            (Some(before), Some(now)) => {
-                let more = now.wrapping_sub(before);
-                match thread.unqueued {
-                    false if more == 1 => Wholeness::Proven,
-                    // Some kernels count a run without a stamp, some don't.
-                    true if more <= 1 && is_doubted => Wholeness::Doubted,
-                    true if more <= 1 => Wholeness::Proven,
-                    _ => Wholeness::Refuted,
+            (Some(before), Some(now)) => match (thread.unqueued, now.wrapping_sub(before)) {
+                // A run that is not counted could hide in a loss.
+                (false, 1) if thread.is_unstamped && is_doubted => Wholeness::Doubted,
+                // A stamp after all: it was moved to another CPU, or ran.
+                (false, 1) if thread.is_unstamped && !arrival.unqueued => Wholeness::Unproven,
+                (false, 1) => Wholeness::Proven,
+                // Some kernels count a run without a stamp, some don't, and which it is must first be
+                // seen. Until then the count is not worth enough to clear a doubt.
+                (true, 0 | 1) if is_doubted => Wholeness::Doubted,
+                (true, 0) => {
+                    self.skips_unqueued = true;
+                    Wholeness::Proven
                 }
-            }
+                (true, 1) if !self.skips_unqueued => Wholeness::Proven,
+                _ => Wholeness::Refuted,
+            },
             _ if is_doubted => Wholeness::Doubted,
             (None, Some(_)) => Wholeness::Unproven,
             (_, None) => Wholeness::Proven,
@@ -231,7 +244,11 @@ impl Spans {
         }
         // What the kernel says this stay's run-queue delay was, all of it.
         let kernel_ns = match arrival.delay_ns {
-            Some(now) if thread.delay_ns != NEVER && !arrival.unqueued => {
+            Some(now)
+                if wholeness == Wholeness::Proven
+                    && thread.delay_ns != NEVER
+                    && !arrival.unqueued =>
+            {
                 now.checked_sub(thread.delay_ns)
             }
             _ => None,

@@ -144,6 +144,8 @@ pub(super) struct Thread {
     pub(super) state: State,
     /// The kernel had no stamp when it last got a CPU, and may not have counted that run.
     pub(super) unqueued: bool,
+    /// It lost the CPU on its way to sleep, so the kernel has no stamp and may not count the next run.
+    pub(super) is_unstamped: bool,
     /// It has taken over its leader's id, and the exec that this belongs to is still to come.
     pub(super) is_exchanged: bool,
     pub(super) kthread: bool,
@@ -175,6 +177,7 @@ impl Thread {
             target: None,
             state: State::Unknown,
             unqueued: false,
+            is_unstamped: false,
             is_exchanged: false,
             kthread: false,
         }
@@ -188,6 +191,16 @@ impl Thread {
         } else {
             parent.tgid
         };
+    }
+
+    /// Whether it was seen to be put on a run queue in this window.
+    pub(super) fn is_woken(&self) -> bool {
+        self.woken_ns != NEVER
+    }
+
+    /// No loss before this time puts its state in doubt.
+    pub(super) fn prove(&mut self, proven_ns: u64) {
+        self.proven_ns = self.proven_ns.max(proven_ns);
     }
 
     /// Forgets what the kernel had counted: a run may have been missed since.

@@ -330,14 +330,18 @@ impl Machine {
             Doing::Blocked => (state.word, 0),
             Doing::Dead => (DEAD | 0x20, 0),
         };
-        if !state.was_switched {
+        if self.is_starting && !state.was_switched {
             state.found_queued_ns = (state.doing == Doing::Queued).then_some(self.now_ns);
             let is_announced = state.changes[0].0 > self.attached_ns;
             state.found_cpu = (!is_announced).then_some(state.cpu);
         }
         ThreadRecord {
             start_ns: state.start_ns,
-            run_delay_ns: if self.config.counts { state.run_delay } else { 0 },
+            run_delay_ns: if self.config.counts {
+                state.run_delay
+            } else {
+                0
+            },
             comm: state.comm,
             tid: state.tid,
             tgid: state.tgid,
@@ -356,7 +360,10 @@ impl Machine {
 
     fn emit(&mut self, stream: usize, event: Event) {
         if self.is_attached {
-            self.streams[stream].push(Written { raw: event.encode(), visible_ns: self.now_ns });
+            self.streams[stream].push(Written {
+                raw: event.encode(),
+                visible_ns: self.now_ns,
+            });
         }
     }
 
@@ -418,27 +425,34 @@ impl Machine {
         }
         let of_process = self.config.groups && self.random.one_in(2);
         let leader = self.tasks[parent].leader;
-        let is_ending = self.tasks[leader].doing == Doing::Dead || self.tasks[parent].is_doomed
+        let is_ending = self.tasks[leader].doing == Doing::Dead
+            || self.tasks[parent].is_doomed
             || self.tasks[parent].exec_from.is_some();
         if is_ending {
             return;
         }
         self.tasks[parent].must_stay |= self.is_starting;
         let own_name = self.random.one_in(5);
-        let name =
-            if own_name { comm(&mut self.random) } else { self.tasks[parent].comm };
+        let name = if own_name {
+            comm(&mut self.random)
+        } else {
+            self.tasks[parent].comm
+        };
         let child = self.create(of_process.then_some(leader), name);
         let (cpu, ts_ns) = (self.tasks[parent].cpu, self.now_ns);
         let (parent_tid, born) = (self.tasks[parent].tid, self.tasks[child].clone());
-        self.emit(cpu, Event::Fork(Fork {
-            ts_ns,
-            start_ns: born.start_ns,
-            tid: born.tid,
-            tgid: born.tgid,
-            parent_tid,
-            flags: if own_name { thread_flags::OWN_NAME } else { 0 },
-            ..Fork::default()
-        }));
+        self.emit(
+            cpu,
+            Event::Fork(Fork {
+                ts_ns,
+                start_ns: born.start_ns,
+                tid: born.tid,
+                tgid: born.tgid,
+                parent_tid,
+                flags: if own_name { thread_flags::OWN_NAME } else { 0 },
+                ..Fork::default()
+            }),
+        );
         if own_name {
             self.emit(self.side(), renamed(ts_ns, born.tid, name));
         }
@@ -449,8 +463,9 @@ impl Machine {
     fn preempt_at_once(&mut self, task: Task) {
         if self.random.one_in(4) && self.tasks[task].doing == Doing::Queued {
             let cpu = self.tasks[task].cpu;
-            let began = self.running[cpu]
-                .map_or(0, |current| self.tasks[current].changes.last().map_or(0, |last| last.0));
+            let began = self.running[cpu].map_or(0, |current| {
+                self.tasks[current].changes.last().map_or(0, |last| last.0)
+            });
             // But not twice at the same time.
             if began < self.now_ns {
                 self.switch(cpu, Some(task));
@@ -475,13 +490,22 @@ impl Machine {
 
     fn write_wakeup(&mut self, waker: usize, ts_ns: u64, tid: u32) {
         if self.config.wakeups {
-            self.emit(waker, Event::Wakeup(Wakeup { ts_ns, tid, ..Wakeup::default() }));
+            self.emit(
+                waker,
+                Event::Wakeup(Wakeup {
+                    ts_ns,
+                    tid,
+                    ..Wakeup::default()
+                }),
+            );
         }
     }
 
     /// A wakeup that meets a thread that runs, or was preempted on its way to sleep.
     fn wake_in_vain(&mut self) {
-        let Some(task) = self.random.pick(&self.alive) else { return };
+        let Some(task) = self.random.pick(&self.alive) else {
+            return;
+        };
         let state = &mut self.tasks[task];
         let tid = state.tid;
         let began_ns = state.changes.last().map_or(0, |last| last.0);
@@ -502,13 +526,17 @@ impl Machine {
 
     fn migrate(&mut self) {
         let from = self.random.place(self.config.cpus);
-        let Some(task) = self.random.pick(&self.queues[from]) else { return };
+        let Some(task) = self.random.pick(&self.queues[from]) else {
+            return;
+        };
         let to = self.random.place(self.config.cpus);
         let now_ns = self.now_ns;
         let state = &mut self.tasks[task];
         // One without a stamp would get its first one here, and the kernel would be wrong about its
         // delay: known, and only reported.
-        let Some(queued_ns) = state.last_queued else { return };
+        let Some(queued_ns) = state.last_queued else {
+            return;
+        };
         state.run_delay += now_ns - queued_ns;
         state.last_queued = Some(now_ns);
         state.cpu = to;
@@ -526,12 +554,16 @@ impl Machine {
 
     /// The CPU's thread leaves, for whatever reason, and another one comes in.
     fn switch(&mut self, cpu: usize, next: Option<Task>) {
-        let mut record = Switch { ts_ns: self.now_ns, ..Switch::default() };
+        let mut record = Switch {
+            ts_ns: self.now_ns,
+            ..Switch::default()
+        };
         if let Some(prev) = self.running[cpu] {
             let is_leader_with_others = self.tasks[prev].leader == prev
-                && self.alive.iter().any(|&other| {
-                    other != prev && self.tasks[other].tgid == self.tasks[prev].tgid
-                });
+                && self
+                    .alive
+                    .iter()
+                    .any(|&other| other != prev && self.tasks[other].tgid == self.tasks[prev].tgid);
             let may_die = self.config.lives
                 && self.alive.len() > self.config.cpus
                 && !(self.is_starting && self.tasks[prev].must_stay)
@@ -553,7 +585,11 @@ impl Machine {
             self.leave(prev, word, is_preempted);
             record.prev_tid = self.tasks[prev].tid;
             record.prev_state = word;
-            record.flags |= if is_preempted { switch_flags::PREEMPT } else { 0 };
+            record.flags |= if is_preempted {
+                switch_flags::PREEMPT
+            } else {
+                0
+            };
         }
         self.running[cpu] = next;
         if let Some(next) = next {
@@ -565,7 +601,9 @@ impl Machine {
     fn leave(&mut self, task: Task, word: u16, is_preempted: bool) {
         let now_ns = self.now_ns;
         let state = &mut self.tasks[task];
-        state.changes.push((now_ns, Change::Leave { word, is_preempted }));
+        state
+            .changes
+            .push((now_ns, Change::Leave { word, is_preempted }));
         state.was_switched |= self.is_attached;
         state.word = word;
         if is_preempted || word == 0 {
@@ -589,7 +627,10 @@ impl Machine {
     fn release(&mut self, task: Task) {
         let leader = self.tasks[task].leader;
         let tgid = self.tasks[task].tgid;
-        let is_over = !self.alive.iter().any(|&other| self.tasks[other].tgid == tgid);
+        let is_over = !self
+            .alive
+            .iter()
+            .any(|&other| self.tasks[other].tgid == tgid);
         let ended = if task == leader { None } else { Some(task) };
         let process = (is_over && self.tasks[leader].doing == Doing::Dead).then_some(leader);
         for task in ended.into_iter().chain(process) {
@@ -633,7 +674,9 @@ impl Machine {
     }
 
     fn rename(&mut self) {
-        let Some(task) = self.random.pick(&self.alive) else { return };
+        let Some(task) = self.random.pick(&self.alive) else {
+            return;
+        };
         // One that reads in a program does not think of its name.
         if self.tasks[task].exec_from.is_none() {
             let name = comm(&mut self.random);
@@ -651,7 +694,9 @@ impl Machine {
 
     /// A thread execs, or goes on with an exec: the others of its process have to end first.
     fn exec(&mut self) {
-        let Some(task) = self.pick_running() else { return };
+        let Some(task) = self.pick_running() else {
+            return;
+        };
         let state = &self.tasks[task];
         let leader = state.leader;
         if state.is_doomed {
@@ -716,7 +761,11 @@ impl Machine {
     /// A program is read in, which takes longer than a leader's last steps.
     fn finish_exec(&mut self, task: Task, old_tid: u32) {
         let tgid = self.tasks[task].tgid;
-        if self.alive.iter().any(|&other| other != task && self.tasks[other].tgid == tgid) {
+        if self
+            .alive
+            .iter()
+            .any(|&other| other != task && self.tasks[other].tgid == tgid)
+        {
             return;
         }
         let state = &mut self.tasks[task];
@@ -724,7 +773,15 @@ impl Machine {
         let (ts_ns, tid) = (self.now_ns, state.tid);
         let name = comm(&mut self.random);
         self.set_name(task, name);
-        self.emit(self.side(), Event::Exec(Exec { ts_ns, tid, old_tid, ..Exec::default() }));
+        self.emit(
+            self.side(),
+            Event::Exec(Exec {
+                ts_ns,
+                tid,
+                old_tid,
+                ..Exec::default()
+            }),
+        );
         if tid != old_tid {
             // The first time it was told under an id that was nobody's.
             self.emit(self.side(), renamed(ts_ns, tid, name));
@@ -737,7 +794,12 @@ fn low_bits(number: u64) -> u16 {
 }
 
 fn renamed(ts_ns: u64, tid: u32, comm: [u8; 16]) -> Event {
-    Event::Rename(Rename { ts_ns, comm, tid, ..Rename::default() })
+    Event::Rename(Rename {
+        ts_ns,
+        comm,
+        tid,
+        ..Rename::default()
+    })
 }
 
 /// One of a few names.

@@ -33,7 +33,12 @@ pub(crate) struct Distribution {
 
 impl std::fmt::Debug for Distribution {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { count, sum_ns, max_ns, .. } = self;
+        let Self {
+            count,
+            sum_ns,
+            max_ns,
+            ..
+        } = self;
         write!(f, "{count} of {sum_ns} ns, at most {max_ns} ns")
     }
 }
@@ -151,8 +156,12 @@ impl Machine {
         // The CPU before this one, as far as the records and the task iterator tell.
         let mut cpu = state.found_cpu;
         let mut ran_on = None;
-        let changes: Vec<(u64, Change)> =
-            state.changes.iter().copied().filter(|&(ts_ns, _)| ts_ns <= view.at_ns).collect();
+        let changes: Vec<(u64, Change)> = state
+            .changes
+            .iter()
+            .copied()
+            .filter(|&(ts_ns, _)| ts_ns <= view.at_ns)
+            .collect();
         for (place, &(ts_ns, change)) in changes.iter().enumerate() {
             let is_in = ts_ns > view.start_ns && ts_ns >= view.admitted_ns;
             match change {
@@ -237,15 +246,24 @@ impl Machine {
 
     /// When a thread ended, if it did by then.
     pub(crate) fn ended_ns(&self, task: Task, at_ns: u64) -> Option<u64> {
-        let (ts_ns, change) = *self.tasks[task].changes.iter().rfind(|change| change.0 <= at_ns)?;
+        let (ts_ns, change) = *self.tasks[task]
+            .changes
+            .iter()
+            .rfind(|change| change.0 <= at_ns)?;
         matches!(change, Change::Leave { word: DEAD, .. }).then_some(ts_ns)
     }
 
     /// Whether a thread is alive and off the CPU.
     pub(crate) fn is_open(&self, task: Task, at_ns: u64) -> bool {
-        let last = self.tasks[task].changes.iter().rfind(|change| change.0 <= at_ns);
+        let last = self.tasks[task]
+            .changes
+            .iter()
+            .rfind(|change| change.0 <= at_ns);
         last.is_some_and(|&(_, change)| {
-            !matches!(change, Change::Enter { .. } | Change::Leave { word: DEAD, .. })
+            !matches!(
+                change,
+                Change::Enter { .. } | Change::Leave { word: DEAD, .. }
+            )
         })
     }
 }
@@ -266,7 +284,9 @@ fn share_after(
         }
         Change::Leave { word, .. } => Some((Share::Blocked, word)),
         Change::Wake => {
-            let was_read = state.found_queued_ns.is_some_and(|read_ns| ts_ns <= read_ns);
+            let was_read = state
+                .found_queued_ns
+                .is_some_and(|read_ns| ts_ns <= read_ns);
             match changes.iter().rev().nth(1) {
                 Some(&(_, Change::Leave { word, .. })) if is_wake_hidden && !was_read => {
                     Some((Share::Blocked, word))

@@ -12,7 +12,10 @@ use aya_ebpf::{
 use core::mem::transmute;
 use profiler_ebpf::{COMM_BYTES, Fork, Kind, Rename, ring::Counter, thread_flags};
 
-use crate::{clock, ring, side, task::{Task, comm_bytes}};
+use crate::{
+    clock, ring, side,
+    task::{Task, comm_bytes},
+};
 
 #[btf_tracepoint(function = "sched_wakeup_new")]
 fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
