@@ -236,12 +236,16 @@ impl Reconstruction {
         let has_not_run = is_counted && thread.runs == Some(record.runs);
         let was_woken = thread.is_woken() && thread.woken_ns >= begin_ns;
         if has_not_run {
+            let was_woken_before = thread.is_woken() && !was_woken;
+            let is_sure = spans.gaps.doubt(begin_ns, None).is_none();
             match (thread.state, state) {
                 (State::Queued(_), State::Queued(_)) => return thread.prove(begin_ns),
-                (State::Waiting(_), State::Waiting(_)) if was_woken || !thread.is_woken() => {
+                (State::Waiting(_), State::Waiting(_)) if !was_woken_before => {
                     return thread.prove(begin_ns);
                 }
-                (State::Waiting(_), State::Queued(_)) if thread.is_woken() => {
+                (State::Waiting(_), State::Queued(_))
+                    if was_woken_before || (was_woken && is_sure) =>
+                {
                     return thread.prove(begin_ns);
                 }
                 // Its wakeup was lost; the kernel's delay will tell when it was.
@@ -316,7 +320,8 @@ fn adopt(thread: &mut Thread, record: &ThreadRecord, state: State, begin_ns: u64
     thread.runs = Some(record.runs);
     thread.delay_ns = record.run_delay_ns;
     thread.unqueued = false;
-    thread.is_unstamped = false;
+    // One that was preempted on its way to sleep and then woken looks like any other on the queue.
+    thread.is_unstamped = matches!(state, State::Queued(_));
     thread.proven_ns = begin_ns;
     thread.left_ns = NEVER;
     thread.woken_ns = NEVER;

@@ -111,6 +111,10 @@ impl std::fmt::Debug for Comm {
 
 /// Everything known of one thread, flat; a thread of a target has its figures beside it.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any of them can go with any other"
+)]
 pub(super) struct Thread {
     /// From when on the open span is still to be booked.
     pub(super) since_ns: u64,

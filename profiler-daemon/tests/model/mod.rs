@@ -455,8 +455,10 @@ impl Machine {
         );
         if own_name {
             self.emit(self.side(), renamed(ts_ns, born.tid, name));
+        } else {
+            // A name of the same time as a switch comes after it, which is right for all others.
+            self.preempt_at_once(child);
         }
-        self.preempt_at_once(child);
     }
 
     /// The CPU of a thread that was just put on its queue may switch to it at the same moment.
