@@ -467,9 +467,9 @@ pub struct Fork {
     )
 )]
 pub struct Gap {
-    /// Time of the first record that was lost.
+    /// Earliest time of a record that was lost.
     pub ts_ns: u64,
-    /// Time of the last record that was lost.
+    /// Latest time of a record that was lost.
     pub until_ns: u64,
     /// How many were lost.
     pub lost: u64,
@@ -580,6 +580,8 @@ pub mod thread_flags {
     pub const ON_CPU: u8 = 1 << 1;
     /// In a block-device wait (`task->in_iowait`).
     pub const IOWAIT: u8 = 1 << 2;
+    /// Made with a name of its own, not its parent's; a [`super::Rename`] of the same time tells it.
+    pub const OWN_NAME: u8 = 1 << 3;
 }
 
 /// The two clocks at one moment, as a probe reads them on demand.
@@ -619,9 +621,9 @@ pub mod ring {
     pub const HEADER_BYTES: usize = 256;
     /// Records ever written (`u64`); the producer stores it after the record.
     pub const HEAD: usize = 0;
-    /// Time of the first record lost since the last [`super::Gap`] (`u64`).
+    /// Earliest time of a record lost since the last [`super::Gap`] (`u64`).
     pub const GAP_FROM: usize = 8;
-    /// Time of the last record lost since the last [`super::Gap`] (`u64`).
+    /// Latest time of a record lost since the last [`super::Gap`] (`u64`).
     pub const GAP_UNTIL: usize = 16;
     /// Records lost since the last [`super::Gap`] (`u64`).
     pub const GAP_LOST: usize = 24;

@@ -11,8 +11,8 @@ use profiler_ebpf::{ThreadRecord, thread_flags};
 
 use super::conflict::Conflict;
 use super::reconstruct::{Cpu, Reconstruction};
-use super::state::StateWord;
-use super::thread::{Comm, NEVER, Origin, State, Thread};
+use super::state::{StateWord, WaitState};
+use super::thread::{Comm, NEVER, Origin, Share, State, Thread};
 use super::threads::Slot;
 
 /// Passes of the iterator that wait for the records up to their end.
@@ -22,6 +22,12 @@ pub(super) struct Passes {
     /// Ids whose threads ended, or got another id, while passes were waiting: who was found under
     /// one of them is gone.
     vacated: Vec<u32>,
+    /// Names that threads nobody knew got meanwhile, oldest first.
+    names: Vec<(u32, Comm)>,
+    /// Threads nobody knew that were woken meanwhile.
+    woken: Vec<u32>,
+    /// Threads that were born meanwhile, and the nameless threads that made them.
+    nameless: Vec<(u32, u32)>,
 }
 
 #[derive(Debug)]
@@ -36,6 +42,27 @@ impl Passes {
     pub(super) fn vacated(&mut self, tid: u32) {
         if !self.waiting.is_empty() {
             self.vacated.push(tid);
+        }
+    }
+
+    /// Notes that a thread that nobody knows got another name: it may have been read before that.
+    pub(super) fn renamed(&mut self, tid: u32, comm: Comm) {
+        if !self.waiting.is_empty() {
+            self.names.push((tid, comm));
+        }
+    }
+
+    /// Notes that a thread that nobody knows was woken: it may have been read before that.
+    pub(super) fn woken(&mut self, tid: u32) {
+        if !self.waiting.is_empty() {
+            self.woken.push(tid);
+        }
+    }
+
+    /// Notes that a thread was made by one whose name is not known yet.
+    pub(super) fn born(&mut self, tid: u32, parent_tid: u32) {
+        if !self.waiting.is_empty() {
+            self.nameless.push((tid, parent_tid));
         }
     }
 }
@@ -57,17 +84,48 @@ impl Reconstruction {
             .iter()
             .position(|pass| *pass.read_ns.end() <= now_ns)
         {
-            let pass = self.passes.waiting.remove(place);
+            let mut pass = self.passes.waiting.remove(place);
+            for (tid, comm) in &self.passes.names {
+                if let Ok(place) = pass.threads.binary_search_by_key(tid, |record| record.tid)
+                    && let Some(record) = pass.threads.get_mut(place)
+                {
+                    record.comm = comm.0;
+                }
+            }
             self.passes.vacated.sort_unstable();
+            self.passes.woken.sort_unstable();
             for record in &pass.threads {
                 if self.passes.vacated.binary_search(&record.tid).is_err() {
                     self.compare(record, *pass.read_ns.start(), now_ns);
                 }
             }
             self.reap(&pass, now_ns);
+            self.name_newborn(now_ns);
         }
         if self.passes.waiting.is_empty() {
             self.passes.vacated.clear();
+            self.passes.names.clear();
+            self.passes.woken.clear();
+            self.passes.nameless.clear();
+        }
+    }
+
+    /// Gives threads that the pass came too early for the names of those that made them.
+    fn name_newborn(&mut self, now_ns: u64) {
+        for (tid, parent_tid) in std::mem::take(&mut self.passes.nameless) {
+            let parent = self
+                .threads
+                .find(parent_tid)
+                .and_then(|slot| self.threads.get(slot));
+            let (Some(parent), Some(slot)) = (parent.cloned(), self.threads.find(tid)) else {
+                continue;
+            };
+            if let Some(thread) = self.threads.get_mut(slot)
+                && thread.comm == Comm::default()
+            {
+                thread.inherit(&parent);
+                self.admit(slot, now_ns);
+            }
         }
     }
 
@@ -99,15 +157,46 @@ impl Reconstruction {
 
     /// A thread of which no record has told.
     fn discover(&mut self, record: &ThreadRecord, state: State, begin_ns: u64, now_ns: u64) {
+        let was_woken = self.passes.woken.binary_search(&record.tid).is_ok();
+        let state = self.state_now(state, was_woken, begin_ns, now_ns);
+        let cpu = record.cpu as usize;
+        if state == State::Running && self.runs_another(cpu, now_ns) {
+            // The one that runs there has taken over this id, and will soon be seen to have it.
+            return;
+        }
         let mut thread = Thread::unseen(record.tid, now_ns);
         describe(&mut thread, record);
         adopt(&mut thread, record, state, begin_ns);
         if let Some(slot) = self.add(thread)
             && state == State::Running
-            && let Some(cpu @ Cpu::Unknown) = self.cpus.get_mut(record.cpu as usize)
+            && let Some(cpu @ Cpu::Unknown) = self.cpus.get_mut(cpu)
         {
             *cpu = Cpu::Runs(slot);
         }
+    }
+
+    /// What a thread does that was read in this state, and was woken or not since the pass began.
+    fn state_now(&self, state: State, was_woken: bool, begin_ns: u64, now_ns: u64) -> State {
+        match state {
+            // If it had been woken, and had run, before it was read, there would be records of that.
+            State::Waiting(_) if was_woken => {
+                match self.spans.gaps.doubt(begin_ns..=now_ns, None) {
+                    None => State::Queued(Origin::Found),
+                    Some(_) => State::Unknown,
+                }
+            }
+            state => state,
+        }
+    }
+
+    /// Whether the records say without doubt that some thread runs on this CPU.
+    fn runs_another(&self, cpu: usize, now_ns: u64) -> bool {
+        let Some(&Cpu::Runs(slot)) = self.cpus.get(cpu) else {
+            return false;
+        };
+        self.threads.get(slot).is_some_and(|thread| {
+            thread.running_on() == Some(cpu) && self.spans.doubt(thread, now_ns).is_none()
+        })
     }
 
     /// A thread that is known.
@@ -122,35 +211,70 @@ impl Reconstruction {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        if thread.tgid == 0 {
+        if thread.tgid == 0 || thread.comm == Comm::default() {
+            let renamed = thread.comm;
             describe(thread, record);
+            if renamed != Comm::default() {
+                thread.comm = renamed;
+            }
             self.admit(slot, now_ns);
         }
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        if thread.since_ns >= begin_ns {
-            return;
-        }
         let spans = &mut self.spans;
-        if thread.state != State::Unknown && spans.doubt(thread).is_none() {
-            if thread.runs.is_none() {
-                // Met as it left a CPU: it has not had one since.
+        if thread.state != State::Unknown && spans.doubt(thread, now_ns).is_none() {
+            let is_unproven = thread.runs.is_none() && spans.counts != Some(false);
+            let is_queued = matches!((thread.state, state), (State::Waiting(_), State::Queued(_)));
+            let may_be_old = spans.gaps.doubt(begin_ns..=now_ns, None).is_some();
+            if is_unproven && !thread.is_woken() && !(is_queued && may_be_old) {
+                // It has not had a CPU since it was met. But nothing proves that it was off the CPU
+                // from then to now: its next switch-in is proven only from here on.
                 thread.runs = Some(record.runs);
                 thread.delay_ns = record.run_delay_ns;
+                thread.left_ns = NEVER;
+                if is_queued {
+                    // When it was woken nobody can tell: the kernel may have counted a part of this
+                    // stay on the run queue already.
+                    spans.settle(thread, now_ns, Share::Unknown, WaitState::Other);
+                    thread.state = state;
+                }
             }
             return;
         }
-        let has_not_run = spans.counted && thread.runs == Some(record.runs) && !thread.unqueued;
-        let is_off_cpu = |state| matches!(state, State::Queued(_) | State::Waiting(_));
-        if has_not_run && is_off_cpu(thread.state) && is_off_cpu(state) {
-            thread.proven_ns = begin_ns;
+        if thread.since_ns >= begin_ns {
             return;
         }
+        let is_counted = spans.counts == Some(true) && !thread.unqueued && !thread.is_unstamped;
+        let has_not_run = is_counted && thread.runs == Some(record.runs);
+        let was_woken = thread.is_woken() && thread.woken_ns >= begin_ns;
+        if has_not_run {
+            let was_woken_before = thread.is_woken() && !was_woken;
+            let is_sure = spans.gaps.doubt(begin_ns..=now_ns, None).is_none();
+            match (thread.state, state) {
+                (State::Queued(_), State::Queued(_)) => return thread.prove(begin_ns),
+                (State::Waiting(_), State::Waiting(_)) if !was_woken_before => {
+                    return thread.prove(begin_ns);
+                }
+                (State::Waiting(_), State::Queued(_))
+                    if was_woken_before || (was_woken && is_sure) =>
+                {
+                    return thread.prove(begin_ns);
+                }
+                // Its wakeup was lost; the kernel's delay will tell when it was.
+                (State::Waiting(_), State::Queued(_)) if spans.stamped => return,
+                _ => {}
+            }
+        }
         // What it did since the loss nobody knows, but what it does now is known.
-        let sure_ns = spans.doubt(thread).unwrap_or(thread.since_ns);
-        let delay_ns = (!has_not_run).then_some(record.run_delay_ns);
+        let sure_ns = spans.doubt(thread, now_ns).unwrap_or(thread.since_ns);
+        // What the kernel counted is of use only if the wait that is cut here is in it.
+        let delay_ns = (is_counted && !has_not_run).then_some(record.run_delay_ns);
         spans.lose(thread, sure_ns, now_ns, delay_ns);
+        let state = self.state_now(state, was_woken, begin_ns, now_ns);
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return;
+        };
         adopt(thread, record, state, begin_ns);
     }
 
@@ -171,7 +295,9 @@ impl Reconstruction {
             .threads
             .iter()
             .filter(|thread| thread.since_ns < *pass.read_ns.start())
-            .filter(|thread| thread.state == State::Unknown || self.spans.doubt(thread).is_some())
+            .filter(|thread| {
+                thread.state == State::Unknown || self.spans.doubt(thread, now_ns).is_some()
+            })
             .map(|thread| thread.tid)
             .filter(|&tid| !is_found(tid))
             .collect();
@@ -209,6 +335,8 @@ fn adopt(thread: &mut Thread, record: &ThreadRecord, state: State, begin_ns: u64
     thread.runs = Some(record.runs);
     thread.delay_ns = record.run_delay_ns;
     thread.unqueued = false;
+    // One that was preempted on its way to sleep and then woken looks like any other on the queue.
+    thread.is_unstamped = matches!(state, State::Queued(_));
     thread.proven_ns = begin_ns;
     thread.left_ns = NEVER;
     thread.woken_ns = NEVER;

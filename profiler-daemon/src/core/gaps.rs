@@ -1,6 +1,7 @@
 //! Where records were lost, and which open spans that puts in doubt.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 /// Records of one CPU were lost in this time, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,17 +61,21 @@ impl Gaps {
         }
     }
 
-    /// From when on a thread is in doubt, of which everything is known up to `proven_ns`.
+    /// From when on a thread is in doubt, in a time in which losses would concern it.
     ///
     /// One that runs is put in doubt only by losses of its own CPU, since its leaving would be
     /// recorded there; one that does not run, by those of any.
     #[inline]
     #[must_use]
-    pub(super) fn doubt(&self, proven_ns: u64, running_on: Option<usize>) -> Option<u64> {
-        if self.losses.is_empty() || self.latest_ns() < proven_ns {
+    pub(super) fn doubt(
+        &self,
+        time_ns: RangeInclusive<u64>,
+        running_on: Option<usize>,
+    ) -> Option<u64> {
+        if self.losses.is_empty() || self.latest_ns() < *time_ns.start() {
             return None;
         }
-        self.first_after(proven_ns, running_on)
+        self.first_in(*time_ns.start(), *time_ns.end(), running_on)
     }
 
     fn latest_ns(&self) -> u64 {
@@ -78,15 +83,15 @@ impl Gaps {
     }
 
     #[cold]
-    fn first_after(&self, proven_ns: u64, running_on: Option<usize>) -> Option<u64> {
+    fn first_in(&self, start_ns: u64, end_ns: u64, running_on: Option<usize>) -> Option<u64> {
         // Spans are short and losses many when it matters: begin with the newest.
         self.losses
             .iter()
             .rev()
-            .take_while(|loss| loss.none_after_ns >= proven_ns)
-            .filter(|loss| loss.until_ns >= proven_ns)
+            .take_while(|loss| loss.none_after_ns >= start_ns)
+            .filter(|loss| loss.until_ns >= start_ns && loss.from_ns <= end_ns)
             .filter(|loss| running_on.is_none() || loss.cpu.is_none() || loss.cpu == running_on)
-            .map(|loss| loss.from_ns.max(proven_ns))
+            .map(|loss| loss.from_ns.max(start_ns))
             .min()
     }
 }
@@ -100,11 +105,12 @@ mod tests {
     fn a_running_thread_is_in_doubt_only_by_its_own_cpu() {
         let mut gaps = Gaps::default();
         gaps.add(1, 100, 200);
-        assert_eq!(gaps.doubt(50, Some(0)), None);
-        assert_eq!(gaps.doubt(50, Some(1)), Some(100));
-        assert_eq!(gaps.doubt(50, None), Some(100));
-        assert_eq!(gaps.doubt(150, None), Some(150));
-        assert_eq!(gaps.doubt(201, None), None);
+        assert_eq!(gaps.doubt(50..=250, Some(0)), None);
+        assert_eq!(gaps.doubt(50..=250, Some(1)), Some(100));
+        assert_eq!(gaps.doubt(50..=250, None), Some(100));
+        assert_eq!(gaps.doubt(150..=250, None), Some(150));
+        assert_eq!(gaps.doubt(201..=250, None), None);
+        assert_eq!(gaps.doubt(50..=99, None), None);
     }
 
     proptest! {
@@ -112,27 +118,30 @@ mod tests {
         fn doubt_begins_with_the_first_loss_that_is_not_over(
             // Few starts, so that some losses are told of twice.
             losses in prop::collection::vec((0usize..3, 0u64..30, 0u64..100), 0..40),
-            proven_ns in 0u64..140,
+            start_ns in 0u64..140,
+            length_ns in 0u64..40,
             running_on in prop::option::of(0usize..3),
         ) {
             let mut gaps = Gaps::default();
-            for &(cpu, from_ns, length_ns) in &losses {
-                gaps.add(cpu, from_ns, from_ns + length_ns);
+            for &(cpu, from_ns, lost_ns) in &losses {
+                gaps.add(cpu, from_ns, from_ns + lost_ns);
             }
             let expected = losses
                 .iter()
-                .filter(|&&(cpu, from_ns, length_ns)| {
-                    from_ns + length_ns >= proven_ns && running_on.is_none_or(|on| on == cpu)
+                .filter(|&&(cpu, from_ns, lost_ns)| {
+                    from_ns + lost_ns >= start_ns
+                        && from_ns <= start_ns + length_ns
+                        && running_on.is_none_or(|on| on == cpu)
                 })
-                .map(|&(_, from_ns, _)| from_ns.max(proven_ns))
+                .map(|&(_, from_ns, _)| from_ns.max(start_ns))
                 .min();
-            prop_assert_eq!(gaps.doubt(proven_ns, running_on), expected);
+            prop_assert_eq!(gaps.doubt(start_ns..=start_ns + length_ns, running_on), expected);
         }
 
         #[test]
         fn folding_forgets_no_doubt(
             losses in prop::collection::vec((0usize..3, 0u64..1000, 0u64..100), 250..600),
-            proven_ns in 0u64..1100,
+            start_ns in 0u64..1100,
             running_on in prop::option::of(0usize..3),
         ) {
             let mut gaps = Gaps::default();
@@ -141,9 +150,9 @@ mod tests {
             }
             prop_assert!(gaps.losses.len() <= Gaps::BOUND);
             for &(cpu, from_ns, length_ns) in &losses {
-                if from_ns + length_ns >= proven_ns && running_on.is_none_or(|on| on == cpu) {
-                    let doubt_ns = gaps.doubt(proven_ns, running_on);
-                    prop_assert!(doubt_ns.is_some_and(|doubt_ns| doubt_ns <= from_ns.max(proven_ns)));
+                if from_ns + length_ns >= start_ns && running_on.is_none_or(|on| on == cpu) {
+                    let doubt_ns = gaps.doubt(start_ns..=u64::MAX, running_on);
+                    prop_assert!(doubt_ns.is_some_and(|doubt_ns| doubt_ns <= from_ns.max(start_ns)));
                 }
             }
         }

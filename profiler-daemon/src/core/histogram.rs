@@ -16,12 +16,22 @@ pub const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 /// Distribution of durations in nanoseconds.
 ///
 /// An empty one holds no buckets, so a thread that never waits costs nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct LatencyHistogram {
     buckets: Option<Box<Histogram>>,
     count: u64,
     sum_ns: u128,
     max_ns: u64,
+}
+
+impl std::fmt::Debug for LatencyHistogram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LatencyHistogram")
+            .field("count", &self.count)
+            .field("sum_ns", &self.sum_ns)
+            .field("max_ns", &self.max_ns)
+            .finish_non_exhaustive()
+    }
 }
 
 impl LatencyHistogram {

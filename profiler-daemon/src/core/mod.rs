@@ -82,7 +82,7 @@ impl Core {
     /// A watermark before the last one changes nothing.
     pub fn feed(&mut self, streams: &[Stream<'_>], watermark_ns: u64) -> &[usize] {
         let machine = &mut self.machine;
-        machine.shown(self.watermark_ns);
+        machine.expect(streams.len(), self.watermark_ns);
         self.watermark_ns = self.watermark_ns.max(watermark_ns);
         let used = self
             .merger

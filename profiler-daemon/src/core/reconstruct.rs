@@ -48,9 +48,13 @@ impl Reconstruction {
         this
     }
 
-    /// Says that everything up to here may have been shown: a record from before comes too late.
-    pub fn shown(&mut self, until_ns: u64) {
-        self.spans.shown_ns = self.spans.shown_ns.max(until_ns);
+    /// Says that so many streams follow, and that everything up to here may have been shown: a record
+    /// from before comes too late.
+    pub fn expect(&mut self, streams: usize, shown_ns: u64) {
+        self.spans.shown_ns = self.spans.shown_ns.max(shown_ns);
+        if self.cpus.len() < streams {
+            self.cpus.resize(streams, Cpu::Unknown);
+        }
     }
 
     /// Begins the window: what was booked so far is forgotten, what is open counts from here on.
@@ -82,7 +86,7 @@ impl Reconstruction {
         }
     }
 
-    /// Takes in one record of the stream (CPU) with this number.
+    /// Takes in one record of the stream (CPU) with this number, which must be an expected one.
     #[inline]
     pub fn record(&mut self, stream: usize, raw: &RawRecord) {
         match Event::decode(raw) {
@@ -108,12 +112,10 @@ impl Reconstruction {
     }
 
     fn switch(&mut self, cpu: usize, record: &Switch) {
-        if self.cpus.len() <= cpu {
-            self.cpus.resize(cpu + 1, Cpu::Unknown);
-        }
-        let prev = match self.cpus[cpu] {
-            Cpu::Runs(slot) if self.is_at(slot, record.prev_tid) => Some(slot),
+        let prev = match self.cpus.get(cpu) {
+            Some(&Cpu::Runs(slot)) if self.is_at(slot, record.prev_tid) => Some(slot),
             was => {
+                let was = was.copied().unwrap_or_default();
                 self.other_than_known(was, cpu, record);
                 self.find_or_meet(record.prev_tid, record.ts_ns)
             }
@@ -125,11 +127,13 @@ impl Reconstruction {
         if let Some(next) = next {
             self.enter(next, cpu, record);
         }
-        self.cpus[cpu] = match next {
-            Some(slot) => Cpu::Runs(slot),
-            None if record.next_tid == 0 => Cpu::Idle,
-            None => Cpu::Unknown,
-        };
+        if let Some(now) = self.cpus.get_mut(cpu) {
+            *now = match next {
+                Some(slot) => Cpu::Runs(slot),
+                None if record.next_tid == 0 => Cpu::Idle,
+                None => Cpu::Unknown,
+            };
+        }
     }
 
     fn is_at(&self, slot: Slot, tid: u32) -> bool {
@@ -147,7 +151,7 @@ impl Reconstruction {
         if thread.running_on() != Some(cpu) {
             return;
         }
-        if self.spans.doubt(thread).is_none() && self.took_over(slot, cpu, record) {
+        if self.spans.doubt(thread, record.ts_ns).is_none() && self.took_over(slot, cpu, record) {
             return;
         }
         let Some(thread) = self.threads.get_mut(slot) else {
@@ -213,7 +217,7 @@ impl Reconstruction {
             return;
         };
         let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
-        let is_doubted = self.spans.doubt(thread).is_some();
+        let is_doubted = self.spans.doubt(thread, now_ns).is_some();
         let mut is_sure = false;
         match thread.state {
             _ if !in_order => self.spans.lose(thread, record.ts_ns, now_ns, None),
@@ -239,6 +243,7 @@ impl Reconstruction {
         thread.proven_ns = now_ns;
         thread.left_ns = left_ns;
         thread.woken_ns = NEVER;
+        thread.is_unstamped = false;
         let preempted = record.flags & switch_flags::PREEMPT != 0;
         let state = StateWord::read(u32::from(record.prev_state), preempted);
         let is_voluntary = state != StateWord::Runnable;
@@ -249,6 +254,7 @@ impl Reconstruction {
         match state {
             StateWord::Runnable => {
                 thread.state = State::Queued(Origin::Preempted);
+                thread.is_unstamped = record.prev_state != 0;
                 thread.woken_ns = left_ns;
             }
             StateWord::Waiting(wait) => thread.state = State::Waiting(wait),
@@ -270,7 +276,7 @@ impl Reconstruction {
             delay_ns: has(switch_flags::NEXT_STAMPED).then_some(record.next_delay_ns),
             unqueued: has(switch_flags::NEXT_UNQUEUED),
         };
-        self.spans.counted |= arrival.runs.is_some();
+        self.spans.counts = Some(arrival.runs.is_some());
         self.spans.stamped |= arrival.delay_ns.is_some();
         let stay = if in_order {
             self.spans.end_offcpu(thread, &arrival)
@@ -294,17 +300,19 @@ impl Reconstruction {
         thread.runs = arrival.runs;
         thread.delay_ns = arrival.delay_ns.unwrap_or(NEVER);
         thread.unqueued = arrival.unqueued;
+        thread.is_unstamped = false;
     }
 
     /// The first wakeup of a wait counts. A wakeup of a thread that does not wait starts nothing.
     fn wakeup(&mut self, record: &Wakeup) {
-        let Some(slot) = self.find_or_meet(record.tid, record.ts_ns) else {
-            return;
+        let Some(slot) = self.threads.find(record.tid) else {
+            return self.passes.woken(record.tid);
         };
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        if matches!(thread.state, State::Waiting(_)) && thread.woken_ns == NEVER {
+        let may_wait = matches!(thread.state, State::Waiting(_) | State::Unknown);
+        if may_wait && thread.woken_ns == NEVER {
             let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
             // One out of order is as good as none: it does not say when the wait ended.
             if in_order {
@@ -323,16 +331,15 @@ impl Reconstruction {
             .find(record.parent_tid)
             .and_then(|slot| self.threads.get(slot));
         let mut thread = Thread::unseen(record.tid, now_ns);
-        if let Some(parent) = parent {
-            thread.comm = parent.comm;
-            thread.parent_tgid = if parent.tgid == record.tgid {
-                parent.parent_tgid
-            } else {
-                parent.tgid
-            };
-        }
         thread.start_ns = record.start_ns;
         thread.tgid = record.tgid;
+        match parent {
+            Some(parent) if parent.comm != Comm::default() => thread.inherit(parent),
+            _ => self.passes.born(record.tid, record.parent_tid),
+        }
+        if record.flags & thread_flags::OWN_NAME != 0 {
+            thread.comm = Comm::default();
+        }
         thread.kthread = record.flags & thread_flags::KTHREAD != 0;
         thread.state = State::Queued(Origin::Forked);
         if now_ns == record.ts_ns {
@@ -353,7 +360,7 @@ impl Reconstruction {
 
     fn rename(&mut self, record: &Rename) {
         let Some(slot) = self.threads.find(record.tid) else {
-            return;
+            return self.passes.renamed(record.tid, Comm(record.comm));
         };
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
@@ -364,6 +371,7 @@ impl Reconstruction {
 
     fn exec(&mut self, record: &Exec) {
         if record.tid != record.old_tid {
+            self.passes.vacated(record.old_tid);
             let has_old_tid = self.threads.find(record.old_tid).is_some();
             let slot = self.threads.find(record.tid);
             match slot.and_then(|slot| self.threads.get_mut(slot)) {
@@ -388,7 +396,7 @@ impl Reconstruction {
             return;
         };
         if self.spans.ledger.enroll(thread) {
-            thread.observed_from_ns = now_ns.max(thread.met_ns).max(self.spans.shown_ns);
+            thread.observed_from_ns = now_ns.max(thread.since_ns).max(self.spans.shown_ns);
         }
     }
 
@@ -401,7 +409,7 @@ impl Reconstruction {
             if thread.target.is_none() {
                 thread.figures = None;
                 if self.spans.ledger.enroll(thread) {
-                    thread.observed_from_ns = now_ns.max(thread.met_ns).max(self.spans.shown_ns);
+                    thread.observed_from_ns = now_ns.max(thread.since_ns).max(self.spans.shown_ns);
                 }
             }
         }
@@ -434,7 +442,7 @@ impl Reconstruction {
             return false;
         };
         let now_ns = now_ns.max(thread.since_ns).max(self.spans.shown_ns);
-        let sure_ns = self.spans.doubt(thread).unwrap_or(thread.since_ns);
+        let sure_ns = self.spans.doubt(thread, now_ns).unwrap_or(thread.since_ns);
         self.spans.lose(thread, sure_ns, now_ns, None);
         self.retire(slot, now_ns);
         true

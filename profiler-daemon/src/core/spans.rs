@@ -26,8 +26,10 @@ pub(super) struct Spans {
     /// The kernel stamps what it enqueues (some record said so). Then nobody needs wakeup records,
     /// and that there is none does not mean that a thread was not woken.
     pub(super) stamped: bool,
-    /// The kernel counts runs (some record said so).
-    pub(super) counted: bool,
+    /// Whether the kernel counts runs, if a record has told yet.
+    pub(super) counts: Option<bool>,
+    /// The kernel does not count runs without a stamp (some record said so).
+    skips_unqueued: bool,
 }
 
 /// What a record says of a thread that gets a CPU.
@@ -94,7 +96,7 @@ impl Spans {
     /// The open span cut in its parts, in order: share, kind of wait, end. They cover it whole.
     #[inline]
     pub(super) fn parts(&self, thread: &Thread, until_ns: u64) -> [(Share, WaitState, u64); 3] {
-        let sure_ns = self.doubt(thread).unwrap_or(until_ns).min(until_ns);
+        let sure_ns = self.doubt(thread, until_ns).unwrap_or(until_ns);
         let (share, wait) = match thread.state {
             State::Running => (Share::Running, WaitState::Other),
             State::Queued(_) => (Share::Runnable, WaitState::Other),
@@ -114,17 +116,27 @@ impl Spans {
         ]
     }
 
-    /// From when on the open span of a thread is in doubt, if it is.
+    /// From when on the open span of a thread is in doubt, if it is by `now_ns`.
     #[inline]
-    pub(super) fn doubt(&self, thread: &Thread) -> Option<u64> {
-        self.gaps.doubt(thread.proven_ns, thread.running_on())
+    pub(super) fn doubt(&self, thread: &Thread, now_ns: u64) -> Option<u64> {
+        self.gaps
+            .doubt(thread.proven_ns..=now_ns, thread.running_on())
     }
 
     /// When a record of a thread counts, and whether that is its own time: one that is older than
     /// what is booked or has been shown can't count as of then.
     #[inline]
     pub(super) fn in_order(&mut self, thread: &Thread, ts_ns: u64) -> (u64, bool) {
-        let earliest_ns = thread.since_ns.max(self.shown_ns);
+        let woken_ns = if thread.woken_ns == NEVER {
+            0
+        } else {
+            thread.woken_ns
+        };
+        let earliest_ns = thread
+            .since_ns
+            .max(thread.observed_from_ns)
+            .max(woken_ns)
+            .max(self.shown_ns);
         if ts_ns >= earliest_ns {
             return (ts_ns, true);
         }
@@ -143,7 +155,7 @@ impl Spans {
     ) {
         self.conflicts.count(conflict);
         // Without a known loss, nothing of the span can be trusted.
-        let sure_ns = self.doubt(thread).unwrap_or(thread.since_ns);
+        let sure_ns = self.doubt(thread, now_ns).unwrap_or(thread.since_ns);
         self.lose(thread, sure_ns, now_ns, delay_ns);
     }
 
@@ -161,7 +173,7 @@ impl Spans {
         delay_ns: Option<u64>,
     ) {
         let mut sure_ns = self
-            .doubt(thread)
+            .doubt(thread, now_ns)
             .unwrap_or(sure_ns)
             .min(sure_ns)
             .min(now_ns);
@@ -185,19 +197,25 @@ impl Spans {
         thread.woken_ns = NEVER;
     }
 
-    fn wholeness(&self, thread: &Thread, arrival: &Arrival) -> Wholeness {
-        let is_doubted = self.doubt(thread).is_some();
+    fn wholeness(&mut self, thread: &Thread, arrival: &Arrival) -> Wholeness {
+        let is_doubted = self.doubt(thread, arrival.now_ns).is_some();
         match (thread.runs, arrival.runs) {
-            (Some(before), Some(now)) => {
-                let more = now.wrapping_sub(before);
-                match thread.unqueued {
-                    false if more == 1 => Wholeness::Proven,
-                    // Some kernels count a run without a stamp, some don't.
-                    true if more <= 1 && is_doubted => Wholeness::Doubted,
-                    true if more <= 1 => Wholeness::Proven,
-                    _ => Wholeness::Refuted,
+            (Some(before), Some(now)) => match (thread.unqueued, now.wrapping_sub(before)) {
+                // A run that is not counted could hide in a loss.
+                (false, 1) if thread.is_unstamped && is_doubted => Wholeness::Doubted,
+                // A stamp after all: it was moved to another CPU, or ran.
+                (false, 1) if thread.is_unstamped && !arrival.unqueued => Wholeness::Unproven,
+                (false, 1) => Wholeness::Proven,
+                // Some kernels count a run without a stamp, some don't, and which it is must first be
+                // seen. Until then the count is not worth enough to clear a doubt.
+                (true, 0 | 1) if is_doubted => Wholeness::Doubted,
+                (true, 0) => {
+                    self.skips_unqueued = true;
+                    Wholeness::Proven
                 }
-            }
+                (true, 1) if !self.skips_unqueued => Wholeness::Proven,
+                _ => Wholeness::Refuted,
+            },
             _ if is_doubted => Wholeness::Doubted,
             (None, Some(_)) => Wholeness::Unproven,
             (_, None) => Wholeness::Proven,
@@ -231,7 +249,11 @@ impl Spans {
         }
         // What the kernel says this stay's run-queue delay was, all of it.
         let kernel_ns = match arrival.delay_ns {
-            Some(now) if thread.delay_ns != NEVER && !arrival.unqueued => {
+            Some(now)
+                if wholeness == Wholeness::Proven
+                    && thread.delay_ns != NEVER
+                    && !arrival.unqueued =>
+            {
                 now.checked_sub(thread.delay_ns)
             }
             _ => None,

@@ -111,6 +111,10 @@ impl std::fmt::Debug for Comm {
 
 /// Everything known of one thread, flat; a thread of a target has its figures beside it.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any of them can go with any other"
+)]
 pub(super) struct Thread {
     /// From when on the open span is still to be booked.
     pub(super) since_ns: u64,
@@ -144,6 +148,8 @@ pub(super) struct Thread {
     pub(super) state: State,
     /// The kernel had no stamp when it last got a CPU, and may not have counted that run.
     pub(super) unqueued: bool,
+    /// It lost the CPU on its way to sleep, so the kernel has no stamp and may not count the next run.
+    pub(super) is_unstamped: bool,
     /// It has taken over its leader's id, and the exec that this belongs to is still to come.
     pub(super) is_exchanged: bool,
     pub(super) kthread: bool,
@@ -175,9 +181,30 @@ impl Thread {
             target: None,
             state: State::Unknown,
             unqueued: false,
+            is_unstamped: false,
             is_exchanged: false,
             kthread: false,
         }
+    }
+
+    /// Takes over what a thread has from the one that made it.
+    pub(super) fn inherit(&mut self, parent: &Self) {
+        self.comm = parent.comm;
+        self.parent_tgid = if parent.tgid == self.tgid {
+            parent.parent_tgid
+        } else {
+            parent.tgid
+        };
+    }
+
+    /// Whether it was seen to be put on a run queue in this window.
+    pub(super) fn is_woken(&self) -> bool {
+        self.woken_ns != NEVER
+    }
+
+    /// No loss before this time puts its state in doubt.
+    pub(super) fn prove(&mut self, proven_ns: u64) {
+        self.proven_ns = self.proven_ns.max(proven_ns);
     }
 
     /// Forgets what the kernel had counted: a run may have been missed since.

@@ -196,10 +196,13 @@ fn crowded(header: *mut Header, cpu: u32, ts_ns: u64, counter_and_limit: u64) ->
     let tail = unsafe { (&raw const header.tail).read_volatile() };
     let head = header.head;
     if header.gap_lost == 0 || head.wrapping_sub(tail).wrapping_add(2) > limit {
-        if header.gap_lost == 0 {
+        // A wakeup is stamped by the clock of another run queue, which may be behind.
+        if header.gap_lost == 0 || ts_ns < header.gap_from {
             header.gap_from = ts_ns;
         }
-        header.gap_until = ts_ns;
+        if header.gap_lost == 0 || ts_ns > header.gap_until {
+            header.gap_until = ts_ns;
+        }
         header.gap_lost = header.gap_lost.wrapping_add(1);
         let dropped = match counter_and_limit >> 32 {
             SWITCH => &mut header.dropped[Counter::Switch as usize],

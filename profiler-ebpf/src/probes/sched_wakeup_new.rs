@@ -12,13 +12,28 @@ use aya_ebpf::{
 use core::mem::transmute;
 use profiler_ebpf::{COMM_BYTES, CgroupMove, Fork, Kind, Rename, ring::Counter, thread_flags};
 
-use crate::{cgroup, clock, ring, side, task::Task, why::why};
+use crate::{
+    cgroup, clock, ring, side,
+    task::{Task, comm_bytes},
+    why::why,
+};
 
 #[btf_tracepoint(function = "sched_wakeup_new")]
 fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
     let task = Task::from_kernel(ctx.arg(0));
     let ts_ns = clock::of(task);
     let tid = task.tid();
+    // Most threads begin with their parent's name. Kernel threads and the like are given their own as
+    // they are made, and no hook says so.
+    let comm = task.comm();
+    let has_own_name = bpf_get_current_comm().map(words) != Ok(comm);
+    let mut flags = 0;
+    if task.is_kernel_thread() {
+        flags |= thread_flags::KTHREAD;
+    }
+    if has_own_name {
+        flags |= thread_flags::OWN_NAME;
+    }
     if let Some(place) = ring::reserve::<Fork>(|| ts_ns) {
         place.put(Fork {
             ts_ns,
@@ -27,22 +42,14 @@ fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
             tgid: task.tgid(),
             parent_tid: bpf_get_current_pid_tgid() as u32,
             _pad: 0,
-            flags: if task.is_kernel_thread() {
-                thread_flags::KTHREAD
-            } else {
-                0
-            },
+            flags,
             kind: Kind::Fork as u8,
         });
     }
-    // Most threads begin with their parent's name. Kernel threads and the like are given their own as
-    // they are made, and no hook says so.
-    let comm = task.comm();
-    let parent_comm = bpf_get_current_comm().map(words);
-    if parent_comm != Ok(comm) {
+    if has_own_name {
         let rename = Rename {
             ts_ns,
-            comm: bytes(comm),
+            comm: comm_bytes(comm),
             tid,
             _pad: [0; 3],
             kind: Kind::Rename as u8,
@@ -67,10 +74,4 @@ fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
 fn words(comm: [u8; COMM_BYTES]) -> [u64; 2] {
     // SAFETY: Same size, and every bit pattern is valid.
     unsafe { transmute::<[u8; COMM_BYTES], [u64; 2]>(comm) }
-}
-
-#[inline(always)]
-fn bytes(comm: [u64; 2]) -> [u8; COMM_BYTES] {
-    // SAFETY: As above.
-    unsafe { transmute::<[u64; 2], [u8; COMM_BYTES]>(comm) }
 }

@@ -4,7 +4,8 @@
 //! what they point to and checks every load against the kernel's own type information; a load through
 //! a pointer that turns out to be bad reads zero instead of faulting.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::transmute};
+use profiler_ebpf::COMM_BYTES;
 
 use crate::config::config;
 
@@ -183,4 +184,11 @@ impl Task {
         let rq = cfs_rq.follow(config!(cfs_rq_rq));
         rq.field(config!(rq_clock))
     }
+}
+
+/// The bytes of a name.
+#[inline(always)]
+pub(crate) fn comm_bytes(comm: [u64; 2]) -> [u8; COMM_BYTES] {
+    // SAFETY: Same size, and every bit pattern is valid.
+    unsafe { transmute::<[u64; 2], [u8; COMM_BYTES]>(comm) }
 }

@@ -3,15 +3,12 @@
 //! Runs in the daemon's own read of the iterator, once a thread, while the thread may be running.
 
 use aya_ebpf::{bindings::seq_file, helpers::bpf_seq_write};
-use core::{
-    ffi::{c_long, c_void},
-    mem::transmute,
-};
-use profiler_ebpf::{COMM_BYTES, THREAD_RECORD_BYTES, ThreadRecord, thread_flags};
+use core::ffi::{c_long, c_void};
+use profiler_ebpf::{THREAD_RECORD_BYTES, ThreadRecord, thread_flags};
 
 use crate::{
     cgroup,
-    task::{self, Task},
+    task::{self, Task, comm_bytes},
 };
 
 /// `struct bpf_iter_meta` (include/linux/bpf.h), as far as it is used.
@@ -70,8 +67,7 @@ fn describe(thread: Task) -> ThreadRecord {
     ThreadRecord {
         start_ns: thread.start_boottime(),
         run_delay_ns,
-        // SAFETY: Same size, and every bit pattern is valid.
-        comm: unsafe { transmute::<[u64; 2], [u8; COMM_BYTES]>(thread.comm()) },
+        comm: comm_bytes(thread.comm()),
         tid: thread.tid(),
         tgid: thread.tgid(),
         parent_tgid: thread.real_parent().tgid(),
