@@ -17,6 +17,7 @@ use core::mem::{offset_of, size_of};
 
 pub mod config;
 pub mod evidence;
+pub mod ring;
 pub mod why;
 
 /// Version of everything in this file; recordings carry it.
@@ -611,68 +612,6 @@ pub const TS_OFFSET: usize = 0;
 
 /// Offset of the kind in every ring record, in bytes.
 pub const KIND_OFFSET: usize = RECORD_BYTES - 1;
-
-/// Where the fields of a per-CPU ring's header are, in bytes.
-///
-/// The header is [`ring::HEADER_BYTES`] long. The probes write the first part, the daemon the second, and the
-/// two are kept 128 bytes apart, so that the prefetcher of neither side pulls in the other's line.
-pub mod ring {
-    /// Size of a header.
-    pub const HEADER_BYTES: usize = 256;
-    /// Records ever written (`u64`); the producer stores it after the record.
-    pub const HEAD: usize = 0;
-    /// Earliest time of a record lost since the last [`super::Gap`] (`u64`).
-    pub const GAP_FROM: usize = 8;
-    /// Latest time of a record lost since the last [`super::Gap`] (`u64`).
-    pub const GAP_UNTIL: usize = 16;
-    /// Records lost since the last [`super::Gap`] (`u64`).
-    pub const GAP_LOST: usize = 24;
-    /// Records ever lost, one counter a [`Counter`] (`u64` each).
-    pub const DROPPED: usize = 32;
-    /// Records ever read (`u64`); the consumer stores it after it has done with them.
-    pub const TAIL: usize = 128;
-    /// A ring keeps one part in this many for what is rare and hard to do without (forks and gaps),
-    /// so that a storm of switches can't crowd it out.
-    pub const RESERVE_DIVISOR: u32 = 16;
-    /// What a loss counter counts; its place among them.
-    ///
-    /// Each is written by one program alone, or by some that can't interrupt one another on a CPU, so
-    /// that no count is lost although none is atomic.
-    #[repr(u8)]
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Counter {
-        /// [`super::Switch`] records for which the ring had no room.
-        Switch = 0,
-        /// [`super::Wakeup`] records for which the ring had no room.
-        Wakeup = 1,
-        /// [`super::Fork`] records for which the ring had no room.
-        Fork = 2,
-        /// [`super::Rename`] records for which the side channel had no room.
-        Rename = 3,
-        /// [`super::Exec`] records for which the side channel had no room.
-        Exec = 4,
-        /// As `Rename` and `CgroupMove`, for the names and groups that threads are made with.
-        FirstName = 5,
-        /// [`super::Waking`] records for which the ring had no room.
-        Waking = 6,
-        /// [`super::Migrate`] records for which the ring had no room.
-        Migrate = 7,
-        /// [`super::Throttle`] and [`super::Throttled`] records for which the ring had no room.
-        Throttle = 8,
-        /// [`super::CgroupMove`] records for which the side channel had no room.
-        CgroupMove = 9,
-        /// [`super::evidence::EvidenceRecord`]s for which their channel had no room.
-        Evidence = 10,
-        /// The same, not taken because the CPU's budget for the second was used up.
-        EvidenceBudget = 11,
-    }
-    /// How many loss counters there are.
-    pub const COUNTERS: usize = 12;
-    /// The smallest ring, in records: the reserve must hold a few.
-    pub const MIN_RECORDS: u32 = 64;
-    /// The largest ring, in records a CPU.
-    pub const MAX_RECORDS: u32 = 1 << 20;
-}
 
 // The layout is the contract: a compiler that sees it otherwise must not build.
 const _: () = {

@@ -360,3 +360,61 @@ where
         .ok_or(ProgramError::UnexpectedProgramType)?
         .try_into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, Preparation, REGISTERS, ROWS};
+    use crate::source::{
+        btf::{Btf, VMLINUX},
+        fields::Need,
+    };
+    use profiler_ebpf::config::ABSENT;
+
+    #[test]
+    fn every_field_is_documented() {
+        let text = include_str!("../../../docs/kernel-fields.md");
+        for row in ROWS.iter().chain(REGISTERS) {
+            let name = format!("`{}.{}`", row.structure, row.paths[0]);
+            let line = text
+                .lines()
+                .find(|line| line.starts_with('|') && line.contains(&name));
+            let line = line.unwrap_or_else(|| panic!("docs/kernel-fields.md has no row of {name}"));
+            for size in row.sizes {
+                assert!(line.contains(&size.to_string()), "{size} bytes in: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_turned_on_that_was_not_asked_for() {
+        let Ok(btf) = Btf::parse(std::path::Path::new(VMLINUX)) else {
+            println!(
+                "not run: source::why::tests::nothing_is_turned_on_that_was_not_asked_for: no {VMLINUX}"
+            );
+            return;
+        };
+        let plain = Preparation::new(&btf, &Options::PLAIN);
+        let config = plain.config;
+        let on = [
+            config.syscalls,
+            config.wakers,
+            config.evidence,
+            config.cgroups,
+        ];
+        assert_eq!(on, [0; 4]);
+        assert_eq!(config.task_throttled, ABSENT);
+        assert_eq!((plain.wait_slots(), plain.throttled_slots()), (1, 1));
+        let long = Options {
+            stacks: Some(5_000_000_123),
+            ..Options::PLAIN
+        };
+        let config = Preparation::new(&btf, &long).config;
+        let threshold_ns = u64::from(config.threshold_high) << 32 | u64::from(config.threshold_low);
+        let has_fields = super::survey(&btf)
+            .1
+            .iter()
+            .all(|finding| finding.need != Need::File || finding.offset.is_ok());
+        assert_eq!(config.evidence, u32::from(has_fields));
+        assert_eq!(threshold_ns, if has_fields { 5_000_000_123 } else { 0 });
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Hard interrupts don't nest and interrupt everything else. Timers that expire in a softirq have the
 //! hook of those that expire in an interrupt; a hard interrupt therefore puts that mark aside and brings it
-//! back, so that it is not taken for a timer. Where softirqs can be preempted (PREEMPT_RT) a softirq's mark
+//! back, so that it is not taken for a timer. Where softirqs can be preempted (`PREEMPT_RT`) a softirq's mark
 //! counts only for the thread that is in it.
 
 use aya_ebpf::{

@@ -170,7 +170,11 @@ fn describe(task: Task, tid: u32, tgid: u32, left_ns: u64, woken_ns: u64) {
             0,
         )
     };
-    let frames = if bytes > 0 { bytes as u64 >> 3 } else { 0 };
+    let frames = if bytes > 0 {
+        bytes.cast_unsigned() >> 3
+    } else {
+        0
+    };
     macro_rules! set {
         ($($field:ident: $value:expr),+ $(,)?) => {
             // SAFETY: The record is reserved memory of this size, aligned to eight bytes.
