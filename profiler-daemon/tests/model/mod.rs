@@ -15,7 +15,12 @@
 
 pub(crate) mod faults;
 pub(crate) mod feed;
+mod setting;
+mod task;
 pub(crate) mod truth;
+
+pub(crate) use setting::{Config, Kernel, Random};
+pub(crate) use task::{Change, Doing, TaskState, Written};
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -34,167 +39,8 @@ pub(crate) const DEAD: u16 = 0x80;
 /// Start of a thread in boot time, from its start in the records' time.
 const BOOT_OFFSET_NS: u64 = 7_000_000_000;
 
-/// Random numbers: the same for the same seed, everywhere (SplitMix64).
-#[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, or 0.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    /// A place in something of this length.
-    pub(crate) fn place(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).expect("below a length")
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
-        (!of.is_empty()).then(|| of[self.place(of.len())])
-    }
-
-    /// True once in so many times.
-    pub(crate) fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
-
-/// What the machine is like, and what happens on it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Config {
-    pub(crate) cpus: usize,
-    /// Threads that are there at first.
-    pub(crate) threads: u32,
-    /// Highest thread id; ids are given in a circle, as the kernel does.
-    pub(crate) max_tid: u32,
-    /// Longest time between two events.
-    pub(crate) max_step_ns: u64,
-    /// Wakeup records are written.
-    pub(crate) wakeups: bool,
-    /// The kernel's enqueue stamps can be compared with the records' clock.
-    pub(crate) stamps: bool,
-    /// The kernel counts runs.
-    pub(crate) counts: bool,
-    /// A run without a stamp is counted too, as before Linux 5.14.
-    pub(crate) counts_unqueued: bool,
-    /// Threads are born and end, get other names, and exec.
-    pub(crate) lives: bool,
-    /// Processes have several threads, of which any may exec.
-    pub(crate) groups: bool,
-}
-
-/// How the records tell when a thread was woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kernel {
-    /// By the kernel's stamps alone.
-    Stamps,
-    /// By both.
-    Both,
-    /// By wakeup records; the kernel counts runs.
-    Wakeups,
-    /// By wakeup records; the kernel has no figures of its own.
-    Bare,
-}
-
-impl Config {
-    /// A small machine on which everything happens.
-    pub(crate) fn small(kernel: Kernel) -> Self {
-        Self {
-            cpus: 3,
-            threads: 8,
-            max_tid: 60,
-            max_step_ns: 5_000,
-            wakeups: kernel != Kernel::Stamps,
-            stamps: matches!(kernel, Kernel::Stamps | Kernel::Both),
-            counts: kernel != Kernel::Bare,
-            counts_unqueued: false,
-            lives: true,
-            groups: true,
-        }
-    }
-}
-
 /// A thread's place in [`Machine::tasks`]; unlike its id it never changes.
 pub(crate) type Task = usize;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Doing {
-    Running,
-    /// On the run queue of its CPU.
-    Queued,
-    Blocked,
-    Dead,
-}
-
-/// Something that changed a thread's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Born,
-    Enter { cpu: usize },
-    Leave { word: u16, is_preempted: bool },
-    Wake,
-}
-
-/// A thread and all that it ever did.
-#[derive(Clone, Debug)]
-pub(crate) struct TaskState {
-    pub(crate) tid: u32,
-    /// All ids that it ever had.
-    pub(crate) tids: Vec<u32>,
-    pub(crate) tgid: u32,
-    /// Its process's first thread.
-    leader: Task,
-    pub(crate) start_ns: u64,
-    pub(crate) comm: [u8; 16],
-    pub(crate) doing: Doing,
-    /// The CPU that it is on, or whose run queue it is on, or was last on.
-    pub(crate) cpu: usize,
-    /// Its state word while it is off the CPU.
-    word: u16,
-    /// `sched_info.last_queued`.
-    last_queued: Option<u64>,
-    /// `sched_info.run_delay`.
-    run_delay: u64,
-    /// `sched_info.pcount`.
-    runs: u64,
-    /// It is to end as soon as it can.
-    is_doomed: bool,
-    /// Nobody waits for it any more: its id may be used again.
-    is_released: bool,
-    /// It took over its leader's id, had this one before, and has not told of the exec yet.
-    exec_from: Option<u32>,
-    /// It has its leader's id. If nobody knew that one, the records don't say when it started.
-    pub(crate) took_over: bool,
-    pub(crate) changes: Vec<(u64, Change)>,
-    pub(crate) names: Vec<(u64, [u8; 16])>,
-    /// A switch of it has been recorded.
-    pub(crate) was_switched: bool,
-    /// When the task iterator read it as queued, if no switch to it had been recorded by then.
-    pub(crate) found_queued_ns: Option<u64>,
-    /// It made threads before the records told who is who, and has to stay for its name.
-    must_stay: bool,
-    /// The CPU that the task iterator read of it.
-    pub(crate) found_cpu: Option<usize>,
-}
-
-/// A record and when it became visible.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Written {
-    pub(crate) raw: RawRecord,
-    pub(crate) visible_ns: u64,
-}
 
 /// The machine.
 #[derive(Clone, Debug)]

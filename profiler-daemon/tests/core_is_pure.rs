@@ -1,0 +1,59 @@
+//! The core does no I/O: no clock, no files, no network, no threads, no logging, no `unsafe`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What its sources must not name.
+const FORBIDDEN: [&str; 14] = [
+    "std::fs",
+    "std::net",
+    "std::io",
+    "std::process",
+    "std::thread",
+    "std::time",
+    "std::env",
+    "tokio",
+    "aya",
+    "rustix",
+    "crate::source",
+    "crate::daemon",
+    "println!",
+    "unsafe ",
+];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the core's folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn no_source_of_the_core_names_the_outside() {
+    let mut found = Vec::new();
+    sources(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core"),
+        &mut found,
+    );
+    assert!(found.len() > 10, "only {} files", found.len());
+    for path in found {
+        let text = fs::read_to_string(&path).expect("a source file");
+        let code = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        for (number, line) in code.enumerate() {
+            let named = FORBIDDEN.iter().find(|word| line.contains(**word));
+            assert_eq!(
+                named,
+                None,
+                "{}, code line {}: {line}",
+                path.display(),
+                number + 1
+            );
+        }
+    }
+}
