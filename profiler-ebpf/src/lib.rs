@@ -18,7 +18,10 @@ use core::mem::{offset_of, size_of};
 pub mod config;
 pub mod evidence;
 pub mod ring;
+mod thread;
 pub mod why;
+
+pub use thread::{THREAD_RECORD_BYTES, ThreadRecord, thread_flags};
 
 /// Version of everything in this file; recordings carry it.
 pub const WIRE_VERSION: u32 = 2;
@@ -178,7 +181,9 @@ pub struct Switch {
     /// between was missed.
     pub next_runs: u16,
     /// With [`switch_flags::PREV_SYSCALL`]: the number of the system call that the outgoing thread is
-    /// in, by the table of the native ABI, or one of [`syscall`]. Else 0.
+    /// in, by the table of the native ABI, or one of [`syscall`]. Else 0. One that blocks does so in this
+    /// call. One that is still runnable gave its CPU up in it or right after it: that is a yield only if
+    /// the call is `sched_yield`.
     pub prev_syscall: u16,
     /// [`switch_flags`].
     pub flags: u8,
@@ -201,7 +206,8 @@ pub mod switch_flags {
     /// whose state is running): this wait is not in [`super::Switch::next_delay_ns`], and since Linux
     /// 5.14 this run is not counted in the next [`super::Switch::next_runs`].
     pub const NEXT_UNQUEUED: u8 = 1 << 4;
-    /// [`super::Switch::prev_syscall`] was read. It is read only for a user thread that blocks.
+    /// [`super::Switch::prev_syscall`] was read. It is read only for a user thread, and not for one that
+    /// the kernel preempted ([`PREEMPT`]).
     pub const PREV_SYSCALL: u8 = 1 << 5;
     /// The outgoing thread blocks, and is a kernel thread, or a worker that the kernel keeps in a user
     /// process (`io_uring`, vhost): it is in no system call. Set only where calls are read at all.
@@ -530,61 +536,6 @@ pub struct Exec {
     pub kind: u8,
 }
 
-/// A thread that was there when the probes were attached, as the task iterator found it.
-///
-/// It says what the thread was doing when it was read, and nothing about when that began.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "decode",
-    derive(
-        zerocopy::FromBytes,
-        zerocopy::IntoBytes,
-        zerocopy::Immutable,
-        zerocopy::KnownLayout
-    )
-)]
-pub struct ThreadRecord {
-    /// The thread's `start_boottime`, as in [`Fork::start_ns`].
-    pub start_ns: u64,
-    /// Its cumulative run-queue delay, the wait that it may be in not included.
-    pub run_delay_ns: u64,
-    /// Its name, NUL-padded.
-    pub comm: [u8; COMM_BYTES],
-    /// Its id.
-    pub tid: u32,
-    /// Its process.
-    pub tgid: u32,
-    /// The process that is its parent.
-    pub parent_tgid: u32,
-    /// Its state word, whole.
-    pub state: u32,
-    /// The CPU that it is on, or was last on.
-    pub cpu: u32,
-    /// What [`Switch::next_runs`] was when it was last given a CPU (`sched_info.pcount - 1`, which
-    /// wraps to 65,535 for a thread that never ran), so that its next switch-in reads one more.
-    pub runs: u16,
-    /// Zero.
-    pub _pad: u8,
-    /// [`thread_flags`].
-    pub flags: u8,
-    /// Its cgroup in the hierarchy of the cpu controller, by its id: the inode number of the group's
-    /// directory (1 is the root). 0 if it is not known, or the thread is in the root and an autogroup.
-    pub cpu_cgroup: u64,
-}
-
-/// Bits of [`ThreadRecord::flags`] and [`Fork::flags`].
-pub mod thread_flags {
-    /// A kernel thread (`PF_KTHREAD`).
-    pub const KTHREAD: u8 = 1 << 0;
-    /// On a CPU at this moment (`task->on_cpu`).
-    pub const ON_CPU: u8 = 1 << 1;
-    /// In a block-device wait (`task->in_iowait`).
-    pub const IOWAIT: u8 = 1 << 2;
-    /// Made with a name of its own, not its parent's; a [`super::Rename`] of the same time tells it.
-    pub const OWN_NAME: u8 = 1 << 3;
-}
-
 /// The two clocks at one moment, as a probe reads them on demand.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -603,9 +554,6 @@ pub struct ClockReading {
     /// `CLOCK_MONOTONIC`, read after it.
     pub monotonic_ns: u64,
 }
-
-/// Size of [`ThreadRecord`], in bytes.
-pub const THREAD_RECORD_BYTES: usize = size_of::<ThreadRecord>();
 
 /// Offset of the time in every ring record, in bytes.
 pub const TS_OFFSET: usize = 0;
@@ -672,14 +620,6 @@ const _: () = {
     assert!(offset_of!(Throttled, since_ns) == 8);
     assert!(offset_of!(Throttled, until_ns) == 16);
     assert!(offset_of!(Throttled, tid) == 24);
-    assert!(THREAD_RECORD_BYTES == 64);
-    assert!(offset_of!(ThreadRecord, cpu_cgroup) == 56);
-    assert!(offset_of!(ThreadRecord, run_delay_ns) == 8);
-    assert!(offset_of!(ThreadRecord, comm) == 16);
-    assert!(offset_of!(ThreadRecord, tid) == 32);
-    assert!(offset_of!(ThreadRecord, cpu) == 48);
-    assert!(offset_of!(ThreadRecord, runs) == 52);
-    assert!(offset_of!(ThreadRecord, flags) == 55);
     assert!(
         ring::DROPPED + ring::COUNTERS * 8 <= ring::TAIL && ring::TAIL + 8 <= ring::HEADER_BYTES
     );

@@ -50,11 +50,12 @@ pub struct Options {
     pub wakeups: bool,
     /// Which clock is to stamp the records.
     pub clock: ClockChoice,
-    /// Whether the system calls of threads that block are read.
+    /// Whether the system calls are read that threads block or yield in.
     pub syscalls: bool,
     /// Whether wakers and migrations are recorded.
     pub wakers: bool,
-    /// Whether it is recorded when cgroups run out of CPU quota, and which thread is in which cgroup.
+    /// Whether it is recorded when cgroups run out of CPU quota, and which thread is in which cgroup;
+    /// and migrations.
     pub throttling: bool,
     /// How long, in nanoseconds, a wait of a thread of [`Kernel::set_evidence_targets`] must be for
     /// evidence to be taken: its kernel stack and the like. 0 takes all, `None` none.

@@ -166,6 +166,8 @@ pub(crate) fn survey(btf: &Btf) -> (WhyConfig, Vec<Finding>) {
 /// What is decided before the probes are loaded.
 pub(crate) struct Preparation {
     pub(crate) config: WhyConfig,
+    /// Whether migrations are recorded.
+    migrations: bool,
     lacks: Vec<Lack>,
 }
 
@@ -214,7 +216,12 @@ impl Preparation {
             // Switches don't look at it then.
             config.task_throttled = ABSENT;
         }
-        Self { config, lacks }
+        Self {
+            config,
+            // The cause of a run-queue delay depends on the CPU whose queue the thread is on.
+            migrations: options.wakers || options.throttling,
+            lacks,
+        }
     }
 
     /// Entries of the table of waits.
@@ -296,6 +303,8 @@ pub(crate) fn attach(loaded: &mut Loaded) -> (Vec<Hook>, Vec<Lack>) {
                 );
             }
         }
+    }
+    if loaded.why.migrations {
         let migrations = [programs::SCHED_MIGRATE_TASK];
         settle(
             &migrations,

@@ -84,16 +84,18 @@ fn record(
     let prev_tid = prev.tid();
     let prev_state = prev_state(prev) as u16;
     let is_preempted = flags & switch_flags::PREEMPT != 0;
+    let blocks = !is_preempted && prev_state != 0;
     let mut prev_syscall = 0;
-    if !is_preempted && prev_state != 0 {
-        if why!(syscalls) != 0 {
-            if prev.is_in_kernel_for_good() {
-                flags |= switch_flags::PREV_KTHREAD;
-            } else {
-                flags |= switch_flags::PREV_SYSCALL;
-                prev_syscall = Registers::of(prev).syscall();
-            }
+    // One that gave its CPU up is looked at too, though it is runnable: it may have yielded.
+    if why!(syscalls) != 0 && !is_preempted {
+        if !prev.is_in_kernel_for_good() {
+            flags |= switch_flags::PREV_SYSCALL;
+            prev_syscall = Registers::of(prev).syscall();
+        } else if blocks {
+            flags |= switch_flags::PREV_KTHREAD;
         }
+    }
+    if blocks {
         if why!(evidence) != 0 {
             evidence::begin(prev_tid, ts_ns);
         }

@@ -8,7 +8,9 @@ use profiler_ebpf::{THREAD_RECORD_BYTES, ThreadRecord, thread_flags};
 
 use crate::{
     cgroup,
+    registers::Registers,
     task::{self, Task, comm_bytes},
+    why::why,
 };
 
 /// `struct bpf_iter_meta` (include/linux/bpf.h), as far as it is used.
@@ -64,6 +66,16 @@ fn describe(thread: Task) -> ThreadRecord {
     if thread.is_in_iowait() {
         flags |= thread_flags::IOWAIT;
     }
+    // A dead thread that its parent has not yet taken note of says so in its exit state.
+    let exit_state = thread.exit_state();
+    let state = thread.state();
+    let mut syscall = 0;
+    // The registers of one that runs are not in memory, and a dead one has none left.
+    let sleeps = state != 0 && exit_state == 0 && flags & thread_flags::ON_CPU == 0;
+    if why!(syscalls) != 0 && sleeps && !thread.is_in_kernel_for_good() {
+        syscall = Registers::of(thread).syscall();
+        flags |= thread_flags::SYSCALL;
+    }
     ThreadRecord {
         start_ns: thread.start_boottime(),
         run_delay_ns,
@@ -71,12 +83,13 @@ fn describe(thread: Task) -> ThreadRecord {
         tid: thread.tid(),
         tgid: thread.tgid(),
         parent_tgid: thread.real_parent().tgid(),
-        // A dead thread that its parent has not yet taken note of says so in its exit state.
-        state: thread.state() | thread.exit_state(),
+        state: state | exit_state,
         cpu: thread.cpu(),
         runs: runs.wrapping_sub(1) as u16,
         _pad: 0,
         flags,
         cpu_cgroup: cgroup::of(thread),
+        syscall,
+        _pad2: [0; 6],
     }
 }
