@@ -1,4 +1,5 @@
-//! What a thread waited in, for long waits: taken when it is woken, while it still stands there.
+//! What a thread waits in: taken when it is woken, while it still stands there, for long waits; and on
+//! demand for waits that have not ended.
 
 use core::mem::{offset_of, size_of};
 
@@ -10,7 +11,7 @@ pub const FRAMES: usize = 24;
 /// Size of an [`EvidenceRecord`], in bytes.
 pub const EVIDENCE_BYTES: usize = size_of::<EvidenceRecord>();
 
-/// What was seen of a wait as it ended.
+/// What was seen of a wait as it ended, or while it lasted.
 ///
 /// Which wait it is say [`EvidenceRecord::tid`] and [`EvidenceRecord::left_ns`] together, exactly.
 #[repr(C)]
@@ -25,9 +26,10 @@ pub const EVIDENCE_BYTES: usize = size_of::<EvidenceRecord>();
     )
 )]
 pub struct EvidenceRecord {
-    /// When the thread left its CPU: the very time of the [`crate::Switch`].
+    /// When the thread left its CPU: the very time of the [`crate::Switch`]. 0 for a wait that has not
+    /// ended and whose beginning was not noted, as it began before the probes were attached.
     pub left_ns: u64,
-    /// When it was woken, by the records' clock, to a few microseconds.
+    /// When it was woken, by the records' clock, to a few microseconds; 0 if the wait has not ended.
     pub woken_ns: u64,
     /// First argument of the system call; what it means depends on the call.
     pub first_argument: u64,
@@ -67,7 +69,7 @@ pub struct EvidenceRecord {
 /// Bits of [`EvidenceRecord::flags`].
 pub mod evidence_flags {
     /// The first argument is the number of an open file of the thread, and the fields of the file are
-    /// set. It was looked up as the wait ended. Whether the call takes a file there is not looked at.
+    /// set. It was looked up when the record was made. Whether the call takes a file there is not looked at.
     pub const FILE: u8 = 1 << 0;
     /// The file is a socket, and the fields of the socket are set.
     pub const SOCKET: u8 = 1 << 1;

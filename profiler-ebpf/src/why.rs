@@ -148,6 +148,8 @@ pub const MAX_EVIDENCE_TARGETS: u32 = 4096;
 
 /// Names of the programs; a hook's program has the hook's name.
 pub mod programs {
+    /// All waits that have not ended (an iterator).
+    pub const OPEN_WAITS: &str = "open_waits";
     /// A sleeper is about to be woken.
     pub const SCHED_WAKING: &str = "sched_waking";
     /// A thread goes to another CPU.

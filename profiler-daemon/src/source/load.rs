@@ -219,12 +219,12 @@ impl Loaded {
             .map_err(|error| refused(&format!("attach the probe to {tracepoint}"), &error))
     }
 
-    /// Loads the task iterator.
-    pub(crate) fn load_iterator(&mut self) -> Result<(), StartError> {
-        let program: &mut Iter = find(&mut self.ebpf, programs::THREADS)?;
+    /// Loads a task iterator.
+    pub(crate) fn load_iterator(&mut self, name: &'static str) -> Result<(), StartError> {
+        let program: &mut Iter = find(&mut self.ebpf, name)?;
         program
             .load("task", &self.types)
-            .map_err(|error| refused("load the task iterator", &error))
+            .map_err(|error| refused(&format!("load the task iterator {name}"), &error))
     }
 
     /// Loads the program that reads the clock.

@@ -1,15 +1,14 @@
-//! All threads that there are, from the task iterator.
+//! What the task iterators tell: all threads that there are, and waits that have not ended.
 
 use std::io::{self, Read};
 
 use aya::{Ebpf, programs::Iter};
-use profiler_ebpf::{THREAD_RECORD_BYTES, ThreadRecord, config::programs};
 use zerocopy::FromBytes;
 
 use super::{error::chain, load};
 
-/// How much is asked for at once: a thousand threads.
-const READ_BYTES: usize = 1024 * THREAD_RECORD_BYTES;
+/// How much is asked for at once: some hundred records or more.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Why the threads can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -21,31 +20,34 @@ pub enum ThreadsError {
         reason: String,
     },
     /// The iterator ended early.
-    #[error("the kernel's task iterator broke off after {found} threads")]
+    #[error("the kernel's task iterator broke off after {found} records")]
     Read {
-        /// How many had been read.
+        /// How many records had been read.
         found: usize,
         /// What the kernel said.
         source: io::Error,
     },
 }
 
-/// Reads them. It takes about a microsecond a thread, during which they go on running.
-pub(crate) fn read(ebpf: &mut Ebpf) -> Result<Vec<ThreadRecord>, ThreadsError> {
+/// Reads all records, `BYTES` long, of the iterator that is this program, while the threads go on running.
+pub(crate) fn read<R: FromBytes, const BYTES: usize>(
+    ebpf: &mut Ebpf,
+    program: &'static str,
+) -> Result<Vec<R>, ThreadsError> {
+    const { assert!(size_of::<R>() == BYTES) };
     let failed = |reason| ThreadsError::Start { reason };
-    let program: &mut Iter =
-        load::find(ebpf, programs::THREADS).map_err(|error| failed(chain(&error)))?;
+    let program: &mut Iter = load::find(ebpf, program).map_err(|error| failed(chain(&error)))?;
     let link = program.attach().map_err(|error| failed(chain(&error)))?;
     let link = program
         .take_link(link)
         .map_err(|error| failed(chain(&error)))?;
     let mut file = link.into_file().map_err(|error| failed(chain(&error)))?;
-    let mut threads = Vec::new();
+    let mut found = Vec::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut filled = 0;
     loop {
         let count = match file.read(&mut buffer[filled..]) {
-            Ok(0) => return Ok(threads),
+            Ok(0) => return Ok(found),
             Ok(count) => count,
             // The kernel may pause after many threads without output, or for a signal.
             Err(error)
@@ -58,18 +60,18 @@ pub(crate) fn read(ebpf: &mut Ebpf) -> Result<Vec<ThreadRecord>, ThreadsError> {
             }
             Err(source) => {
                 return Err(ThreadsError::Read {
-                    found: threads.len(),
+                    found: found.len(),
                     source,
                 });
             }
         };
         filled += count;
         // A read may end in the middle of a record.
-        let (records, rest) = buffer[..filled].as_chunks::<THREAD_RECORD_BYTES>();
-        threads.extend(
+        let (records, rest) = buffer[..filled].as_chunks::<BYTES>();
+        found.extend(
             records
                 .iter()
-                .filter_map(|bytes| ThreadRecord::read_from_bytes(bytes).ok()),
+                .filter_map(|bytes| R::read_from_bytes(bytes).ok()),
         );
         let whole = filled - rest.len();
         buffer.copy_within(whole..filled, 0);

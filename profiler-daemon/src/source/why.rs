@@ -252,8 +252,17 @@ impl Preparation {
     }
 }
 
-/// Loads and attaches what is turned on. Returns what is attached, and what was asked for and is not.
-pub(crate) fn attach(loaded: &mut Loaded) -> (Vec<Hook>, Vec<Lack>) {
+/// What came of it.
+pub(crate) struct Attached {
+    pub(crate) hooks: Vec<Hook>,
+    /// Whether the iterator of waits that have not ended is loaded.
+    pub(crate) open_waits: bool,
+    /// What was asked for and is not there.
+    pub(crate) lacks: Vec<Lack>,
+}
+
+/// Loads and attaches what is turned on.
+pub(crate) fn attach(loaded: &mut Loaded) -> Attached {
     let config = loaded.why.config;
     let mut lacks = std::mem::take(&mut loaded.why.lacks);
     let mut hooks = Vec::new();
@@ -322,7 +331,23 @@ pub(crate) fn attach(loaded: &mut Loaded) -> (Vec<Hook>, Vec<Lack>) {
             attach_all::<BtfTracePoint>(loaded, &waking),
         );
     }
-    (hooks, lacks)
+    let open_waits = config.evidence != 0
+        && match loaded.load_iterator(programs::OPEN_WAITS) {
+            Ok(()) => true,
+            Err(error) => {
+                lacks.push(Lack {
+                    what: "evidence of waits that have not ended",
+                    consequence: "what a thread waits in is known only when the wait has ended",
+                    reason: chain(&error),
+                });
+                false
+            }
+        };
+    Attached {
+        hooks,
+        open_waits,
+        lacks,
+    }
 }
 
 /// A kind of program that is attached to what its own name says.

@@ -1,11 +1,18 @@
 //! Threads that were asleep before anybody looked, and threads that give their CPU up.
 
+use std::time::{Duration, Instant};
+
+use profiler_ebpf::evidence::EvidenceRecord;
 use profiler_ebpf::{switch_flags, thread_flags};
+use schedscope::core::classify::FileKind;
+use schedscope::core::merge::Merger;
+use schedscope::source::evidence::{EvidenceTargets, file_kind, stack};
+use schedscope::source::symbols::Symbols;
 use schedscope::source::{Kernel, Options};
 
 use crate::common::schedscope::may_load_probes;
 use crate::common::{Workload, not_run};
-use crate::support::record;
+use crate::support::{ALL, Recording, record};
 
 /// System calls asked for, and nothing more.
 const CALLS: Options = Options {
@@ -27,7 +34,7 @@ fn sleepers_that_are_found_say_their_system_call() {
     };
     let (pipe, epoll, mutex) = (stuck("pipe-read"), stuck("epoll"), stuck("mutex"));
     let spinner = stuck("spin");
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(100));
     let mut kernel = Kernel::start(&CALLS).expect("the probes load");
     assert_eq!(kernel.lacks(), &[], "all of it works on this kernel");
     let threads = kernel.threads().expect("threads can be read");
@@ -123,4 +130,86 @@ fn throttling_brings_migrations() {
     };
     assert!(attached(&throttling));
     assert!(!attached(&CALLS));
+}
+
+#[test]
+fn a_wait_that_has_not_ended_shows_what_it_is_in() {
+    const TEST: &str = "a_wait_that_has_not_ended_shows_what_it_is_in";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let symbols = Symbols::read().expect("root may read the kernel's symbols");
+    let long = ["--duration", "20s", "--period", "10s"];
+    let stuck = Workload::start("pipe-read", &long).expect("it needs nothing");
+    let other = Workload::start("pipe-read", &long).expect("it needs nothing");
+    let short = ["--duration", "20s", "--period", "100ms"];
+    let running = Workload::start("unix-socket", &short).expect("it needs nothing");
+    std::thread::sleep(Duration::from_millis(50));
+    let mut kernel = Kernel::start(&ALL).expect("the probes load");
+    assert_eq!(kernel.lacks(), &[], "all of it works on this kernel");
+    assert_eq!(
+        kernel.open_evidence().expect("it can be read"),
+        [],
+        "no targets, nothing to show"
+    );
+    kernel
+        .set_evidence_targets(EvidenceTargets::Processes(&[stuck.pid(), running.pid()]))
+        .expect("the targets can be set");
+    let mut recording = Recording::default();
+    recording.go_on(
+        &mut kernel,
+        &mut Merger::default(),
+        Duration::from_millis(250),
+    );
+    let open = kernel.open_evidence().expect("it can be read");
+    recording.go_on(
+        &mut kernel,
+        &mut Merger::default(),
+        Duration::from_millis(250),
+    );
+    let find = |tid| open.iter().find(|evidence| evidence.tid == tid);
+    let check = |evidence: &EvidenceRecord, file, function| {
+        assert_eq!(evidence.woken_ns, 0, "{evidence:?}");
+        assert_eq!(file_kind(evidence), file, "{evidence:?}");
+        let names: Vec<_> = stack(evidence)
+            .iter()
+            .filter_map(|&address| symbols.name(address))
+            .collect();
+        let is_there = names.iter().any(|name| name.contains(function));
+        assert!(is_there, "{function} in {names:?}");
+    };
+    let (tgid, tid) = stuck.member("waiter");
+    let evidence = find(tid).expect("it is stuck");
+    check(evidence, FileKind::Pipe, "pipe_read");
+    assert_eq!((evidence.left_ns, evidence.tgid), (0, tgid), "{evidence:?}");
+    // It wakes now and then: this wait began while somebody looked.
+    let (_, tid) = running.member("waiter");
+    let evidence = find(tid).expect("it sleeps nearly all the time");
+    check(evidence, FileKind::UnixSocket, "unix_stream_read_generic");
+    let waits = recording.waits(tid);
+    let (out, _) = waits
+        .iter()
+        .find(|(out, _)| out.ts_ns == evidence.left_ns)
+        .unwrap_or_else(|| panic!("{evidence:?} is none of {waits:?}"));
+    assert_eq!(evidence.syscall, out.prev_syscall);
+    assert!(
+        open.iter().all(|evidence| evidence.tgid != other.pid()),
+        "not chosen"
+    );
+    let ended = recording.evidence.iter().find(|ended| ended.tid == tid);
+    let ended = ended.expect("waits of it have ended");
+    assert_eq!(stack(ended), stack(evidence), "taken in the same way");
+    // And of everything, kernel threads too.
+    kernel
+        .set_evidence_targets(EvidenceTargets::All)
+        .expect("the targets can be set");
+    let begin = Instant::now();
+    let open = kernel.open_evidence().expect("it can be read");
+    println!("{} open waits in {:?}", open.len(), begin.elapsed());
+    for workload in [&stuck, &other] {
+        let (_, tid) = workload.member("waiter");
+        assert!(open.iter().any(|evidence| evidence.tid == tid), "{tid}");
+    }
+    let mut without = Kernel::start(&CALLS).expect("the probes load");
+    assert_eq!(without.open_evidence().expect("it can be read"), []);
 }

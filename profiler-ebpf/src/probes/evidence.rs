@@ -1,4 +1,5 @@
-//! Evidence of long waits: what the sleeper stands in, taken by who wakes it.
+//! Evidence of waits: what the sleeper stands in. Of long waits it is taken by who wakes the sleeper; of
+//! those that have not ended, by [`crate::open_waits`].
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
@@ -66,43 +67,64 @@ pub(crate) fn begin(tid: u32, ts_ns: u64) {
     }
 }
 
+/// The entry of this thread's wait and when it began, if that was noted.
+#[inline(always)]
+fn noted(tid: u32) -> Option<(*mut Wait, u64)> {
+    let entry = WAITS.get_ptr_mut(tid & (WAIT_SLOTS - 1))?;
+    // SAFETY: The map's memory is valid and aligned.
+    let wait = unsafe { entry.read_volatile() };
+    (wait.tid == u64::from(tid)).then_some((entry, wait.left_ns))
+}
+
+/// When this thread's wait began, if that was noted.
+#[inline(always)]
+pub(crate) fn began(tid: u32) -> Option<u64> {
+    noted(tid).map(|(_, left_ns)| left_ns)
+}
+
+/// Whether this process is looked at.
+#[inline(always)]
+pub(crate) fn is_target(tgid: u32) -> bool {
+    let Some(control) = EVIDENCE_CONTROL.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: The map's memory is valid and aligned, and the daemon writes whole words.
+    let all = unsafe { (&raw const (*control).all).read_volatile() };
+    all != 0 || EVIDENCE_TARGETS.get_ptr(tgid).is_some()
+}
+
+/// The records' time now, of a moment of `CLOCK_MONOTONIC`.
+#[inline(always)]
+fn record_ns(monotonic_ns: u64) -> u64 {
+    let Some(control) = EVIDENCE_CONTROL.get_ptr(0) else {
+        return 0;
+    };
+    if !clock::is_run_queue() {
+        return monotonic_ns;
+    }
+    // SAFETY: The map's memory is valid and aligned, and the daemon writes whole words.
+    let distance = unsafe { (&raw const (*control).record_minus_monotonic_ns).read_volatile() };
+    monotonic_ns.wrapping_add(distance)
+}
+
 /// Takes the evidence of the wait that ends, if it was a long one of a thread that is looked at.
 #[inline(always)]
 pub(crate) fn take(task: Task) {
     let tid = task.tid();
-    let Some(wait) = WAITS.get_ptr_mut(tid & (WAIT_SLOTS - 1)) else {
+    let Some((wait, left_ns)) = noted(tid) else {
         return;
     };
-    // SAFETY: The map's memory is valid and aligned.
-    let Wait {
-        left_ns,
-        tid: slept,
-    } = unsafe { wait.read_volatile() };
-    if slept != u64::from(tid) {
-        return;
-    }
     // However long it was: the next one may end before its thread has left its CPU.
-    // SAFETY: As above.
+    // SAFETY: The map's memory is valid and aligned.
     unsafe { (&raw mut (*wait).tid).write_volatile(0) };
-    let Some(control) = EVIDENCE_CONTROL.get_ptr(0) else {
-        return;
-    };
-    // SAFETY: The map's memory is valid and aligned, and the daemon writes whole words.
-    let all = unsafe { (&raw const (*control).all).read_volatile() };
     let tgid = task.tgid();
-    if all == 0 && EVIDENCE_TARGETS.get_ptr(tgid).is_none() {
+    if !is_target(tgid) {
         return;
     }
     // No run queue's clock need be up to date here, and the one of an idle CPU may be far behind.
     // SAFETY: The helper has no preconditions.
     let monotonic_ns = unsafe { bpf_ktime_get_ns() };
-    let woken_ns = if clock::is_run_queue() {
-        // SAFETY: As for `all`.
-        let distance = unsafe { (&raw const (*control).record_minus_monotonic_ns).read_volatile() };
-        monotonic_ns.wrapping_add(distance)
-    } else {
-        monotonic_ns
-    };
+    let woken_ns = record_ns(monotonic_ns);
     let waited_ns = woken_ns.saturating_sub(left_ns);
     let threshold_ns = u64::from(why!(threshold_high)) << 32 | u64::from(why!(threshold_low));
     if waited_ns < threshold_ns {
@@ -112,7 +134,17 @@ pub(crate) fn take(task: Task) {
         ring::count_lost(Counter::EvidenceBudget);
         return;
     }
-    describe(task, tid, tgid, left_ns, woken_ns);
+    let Some(mut entry) = EVIDENCE.reserve::<EvidenceRecord>(0) else {
+        ring::count_lost(Counter::Evidence);
+        return;
+    };
+    describe(&mut entry, task, left_ns, woken_ns);
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    // The daemon listens to one doorbell only. It rings as the mark is passed.
+    let waiting = EVIDENCE.query(u64::from(BPF_RB_AVAIL_DATA));
+    if waiting.wrapping_sub(u64::from(why!(evidence_mark))) < IN_CHANNEL_BYTES {
+        side::ring_doorbell();
+    }
 }
 
 /// Whether this CPU may take one more in this second (of 1.07 seconds).
@@ -129,13 +161,14 @@ fn is_in_budget(second: u64) -> bool {
     context.budget_used <= u64::from(why!(evidence_budget))
 }
 
+/// Sets the whole record: what this sleeper stands in.
 #[inline(always)]
-fn describe(task: Task, tid: u32, tgid: u32, left_ns: u64, woken_ns: u64) {
-    let Some(mut entry) = EVIDENCE.reserve::<EvidenceRecord>(0) else {
-        ring::count_lost(Counter::Evidence);
-        return;
-    };
-    let record: &mut MaybeUninit<EvidenceRecord> = &mut entry;
+pub(crate) fn describe(
+    record: &mut MaybeUninit<EvidenceRecord>,
+    task: Task,
+    left_ns: u64,
+    woken_ns: u64,
+) {
     let record = record.as_mut_ptr();
     let mut flags = 0;
     let mut number = syscall::NONE;
@@ -177,7 +210,7 @@ fn describe(task: Task, tid: u32, tgid: u32, left_ns: u64, woken_ns: u64) {
     };
     macro_rules! set {
         ($($field:ident: $value:expr),+ $(,)?) => {
-            // SAFETY: The record is reserved memory of this size, aligned to eight bytes.
+            // SAFETY: The record is memory of this size, aligned to eight bytes.
             $(unsafe { (&raw mut (*record).$field).write($value) };)+
         };
     }
@@ -185,8 +218,8 @@ fn describe(task: Task, tid: u32, tgid: u32, left_ns: u64, woken_ns: u64) {
         left_ns: left_ns,
         woken_ns: woken_ns,
         first_argument: first_argument,
-        tid: tid,
-        tgid: tgid,
+        tid: task.tid(),
+        tgid: task.tgid(),
         fs_magic: facts.fs_magic,
         rdev: facts.rdev,
         mode: facts.mode,
@@ -199,12 +232,6 @@ fn describe(task: Task, tid: u32, tgid: u32, left_ns: u64, woken_ns: u64) {
         frames: frames as u8,
         flags: flags,
         _pad: [0; 3],
-    }
-    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
-    // The daemon listens to one doorbell only. It rings as the mark is passed.
-    let waiting = EVIDENCE.query(u64::from(BPF_RB_AVAIL_DATA));
-    if waiting.wrapping_sub(u64::from(why!(evidence_mark))) < IN_CHANNEL_BYTES {
-        side::ring_doorbell();
     }
 }
 

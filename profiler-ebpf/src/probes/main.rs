@@ -36,6 +36,7 @@ mod clock;
 mod config;
 mod context;
 mod evidence;
+mod open_waits;
 mod read_clock;
 mod registers;
 mod ring;

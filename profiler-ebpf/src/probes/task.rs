@@ -21,6 +21,10 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 /// second for threads that load a module, which hardly ever show here.)
 const PF_WORKER: u32 = 0x0000_0010 | 0x0000_4000;
 
+/// States that are no sleep: `TASK_DEAD`, `TASK_WAKING` and `TASK_NEW` (include/linux/sched.h; the same
+/// numbers since Linux 4.14). A thread that is born or woken is in one of the latter two for a moment.
+const NO_SLEEP: u32 = 0x0080 | 0x0200 | 0x0800;
+
 impl Struct {
     /// Takes a pointer that the kernel gave.
     #[inline(always)]
@@ -94,6 +98,13 @@ impl Task {
     #[inline(always)]
     pub(crate) fn exit_state(self) -> u32 {
         self.0.observe(config!(task_exit_state))
+    }
+
+    /// Whether it sleeps at this moment. So looks also one that was preempted on its way to sleep.
+    #[inline(always)]
+    pub(crate) fn is_asleep(self) -> bool {
+        let state = self.state();
+        state != 0 && state & NO_SLEEP == 0 && self.exit_state() == 0 && !self.is_on_cpu()
     }
 
     #[inline(always)]

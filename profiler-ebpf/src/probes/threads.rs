@@ -21,25 +21,33 @@ struct Meta {
 
 /// `struct bpf_iter__task` (`kernel/bpf/task_iter.c`).
 #[repr(C)]
-struct Context {
+pub(crate) struct Context {
     meta: *const Meta,
     task: *const c_void,
 }
 
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/task")]
-extern "C" fn threads(ctx: *const Context) -> i32 {
+/// The file that the daemon reads, and the thread that an iterator has come to; `None` after the last one.
+#[inline(always)]
+pub(crate) fn found(ctx: *const Context) -> Option<(*mut seq_file, Task)> {
     // SAFETY: The kernel passes a context of this form.
     let task = unsafe { (&raw const (*ctx).task).read_volatile() };
     if task.is_null() {
-        // The last call, after all threads.
-        return 0;
+        return None;
     }
     // SAFETY: As above.
     let meta = unsafe { (&raw const (*ctx).meta).read_volatile() };
     // SAFETY: The kernel passes a valid pointer.
     let seq = unsafe { (&raw const (*meta).seq).read_volatile() };
-    let record = describe(Task::from_kernel(task));
+    Some((seq, Task::from_kernel(task)))
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+extern "C" fn threads(ctx: *const Context) -> i32 {
+    let Some((seq, task)) = found(ctx) else {
+        return 0;
+    };
+    let record = describe(task);
     // SAFETY: The record is plain bytes of the length given. If the file's buffer is full the kernel
     // sees it and comes back with the same thread.
     let _full: c_long =
@@ -70,9 +78,7 @@ fn describe(thread: Task) -> ThreadRecord {
     let exit_state = thread.exit_state();
     let state = thread.state();
     let mut syscall = 0;
-    // The registers of one that runs are not in memory, and a dead one has none left.
-    let sleeps = state != 0 && exit_state == 0 && flags & thread_flags::ON_CPU == 0;
-    if why!(syscalls) != 0 && sleeps && !thread.is_in_kernel_for_good() {
+    if why!(syscalls) != 0 && thread.is_asleep() && !thread.is_in_kernel_for_good() {
         syscall = Registers::of(thread).syscall();
         flags |= thread_flags::SYSCALL;
     }
