@@ -9,14 +9,14 @@ use model::truth::{Distribution, Stays, Truth, View};
 use model::{Config, Kernel, Machine, Random, faults};
 use profiler_ebpf::{KIND_OFFSET, Kind, RawRecord, Switch, ThreadRecord};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use schedscope::core::decode::Event;
 use schedscope::core::{
     Conflicts, Core, Figures, Selector, Share, Snapshot, Stream, TargetSpec, ThreadSnapshot,
 };
 use wildmatch::WildMatch;
 
-/// Each case is a history of some hundred events; the time that tests take is for breadth.
+/// Other histories in each run, so that breadth comes with time. Each is some hundred events, and a
+/// failure names the seed that makes it again.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     // More with PROPTEST_CASES in the environment.
@@ -25,16 +25,8 @@ fn config() -> ProptestConfig {
     } else {
         48
     };
-    // The same histories each time, unless breadth is asked for: faults that nobody tells of still have
-    // counterexamples (`spoiled_records_break_nothing` with steps 164 and seed 16294139364080417704).
-    let rng_seed = if std::env::var_os("PROPTEST_CASES").is_some() {
-        RngSeed::Random
-    } else {
-        RngSeed::Fixed(7)
-    };
     ProptestConfig {
         cases,
-        rng_seed,
         failure_persistence: None,
         ..default
     }
@@ -364,12 +356,19 @@ proptest! {
 }
 
 /// No sample is longer than the longest wait of its kind that there was, but for clocks' errors.
-fn check_longest(run: &Run, snapshot: &Snapshot, error_ns: u64) {
+///
+/// Where wakeup records alone tell when a wait ended, wrong clocks can move one that was in vain into
+/// the wait, and the one that ended it past the switch that follows. The records are then those of
+/// another history that is as good, and nothing but the whole stay off the CPU bounds the delay.
+fn check_longest(run: &Run, snapshot: &Snapshot, error_ns: u64, may_misplace_wakeups: bool) {
     let mut all = Stays::default();
     for task in 0..run.machine.tasks.len() {
         let stays = run.machine.stays(task);
         all.queued_ns.extend(stays.queued_ns);
         all.offcpu_ns.extend(stays.offcpu_ns);
+    }
+    if may_misplace_wakeups {
+        all.queued_ns.extend_from_slice(&all.offcpu_ns);
     }
     let longest = |stays_ns: &[u64]| stays_ns.iter().max().copied().unwrap_or(0) + error_ns;
     let stays = [longest(&all.queued_ns), longest(&all.offcpu_ns)];
@@ -421,16 +420,19 @@ proptest! {
         seed in any::<u64>(),
         per_mille in 0u64..50,
     ) {
+        // Three things do make a difference: when it is known of a loss, what is in when the task
+        // iterator's finds are looked at, and a look before a wakeup with an old stamp is in.
         let mut run = Run::new(Config::small(kernel), seed, steps);
         let random = &mut Random::new(seed);
-        // When it is known of a loss, and what is in when the task iterator's finds are looked at,
-        // does make a difference.
         faults::overflow(&mut run.machine.streams, random, per_mille, false);
-        faults::show_all(&mut run.machine.streams);
+        faults::show_all_in_order(&mut run.machine.streams);
         run.passes.truncate(1);
         let once = show(&run, Taken::Everybody, seed, |_| {});
         let again = show(&run, Taken::Everybody, !seed, |_| {});
-        prop_assert_eq!(format!("{once:?}"), format!("{again:?}"));
+        let (once, again) = (format!("{once:#?}"), format!("{again:#?}"));
+        for (once, again) in once.lines().zip(again.lines()) {
+            prop_assert_eq!(once, again);
+        }
     }
 
     #[test]
@@ -472,6 +474,7 @@ proptest! {
         let mut run = Run::new(config, seed, steps);
         let random = &mut Random::new(seed);
         let mut error_ns = 0;
+        let mut may_misplace_wakeups = false;
         for fault in faults {
             let streams = &mut run.machine.streams;
             match fault {
@@ -479,6 +482,7 @@ proptest! {
                 Fault::Repeat => faults::repeat(streams, random, per_mille),
                 Fault::Skew => {
                     error_ns += 2_000;
+                    may_misplace_wakeups = kernel == Kernel::Wakeups;
                     faults::skew(streams, random, 2_000);
                 }
                 Fault::Cut => faults::cut(streams, random),
@@ -486,7 +490,7 @@ proptest! {
         }
         show(&run, Taken::Everybody, seed, |snapshot| {
             check_books(snapshot);
-            check_longest(&run, snapshot, error_ns);
+            check_longest(&run, snapshot, error_ns, may_misplace_wakeups);
         });
     }
 

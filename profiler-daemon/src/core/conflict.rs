@@ -33,6 +33,9 @@ pub enum Conflict {
     /// records say when the thread lost the CPU still wanting it, they count and the difference is
     /// only reported. If it waited, the time between the two wakeups is unknown and gives no sample.
     DelayDisagrees,
+    /// A thread was woken that had been woken already and had not run since. The time between the two
+    /// is unknown, and the stay on the run queue gives no sample.
+    WokenTwice,
     /// A thread in doubt is not among those that the task iterator found: its end was lost. It is
     /// closed, its time since the loss unknown.
     MissedExit,
@@ -40,7 +43,7 @@ pub enum Conflict {
 
 impl Conflict {
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -53,6 +56,7 @@ impl Conflict {
         Self::TidReused,
         Self::Inverted,
         Self::DelayDisagrees,
+        Self::WokenTwice,
         Self::MissedExit,
     ];
 
@@ -69,6 +73,7 @@ impl Conflict {
             Self::TidReused => "tid-reused",
             Self::Inverted => "inverted",
             Self::DelayDisagrees => "delay-disagrees",
+            Self::WokenTwice => "woken-twice",
             Self::MissedExit => "missed-exit",
         }
     }

@@ -226,8 +226,10 @@ impl Reconstruction {
         if thread.state != State::Unknown && spans.doubt(thread, now_ns).is_none() {
             let is_unproven = thread.runs.is_none() && spans.counts != Some(false);
             let is_queued = matches!((thread.state, state), (State::Waiting(_), State::Queued(_)));
-            let may_be_old = spans.gaps.doubt(begin_ns..=now_ns, None).is_some();
-            if is_unproven && !thread.is_woken() && !(is_queued && may_be_old) {
+            // A run after it was read may have been lost.
+            let read_ns = begin_ns..=now_ns;
+            let may_be_old = spans.gaps.doubt(read_ns, thread.running_on()).is_some();
+            if is_unproven && !thread.is_woken() && !may_be_old {
                 // It has not had a CPU since it was met. But nothing proves that it was off the CPU
                 // from then to now: its next switch-in is proven only from here on.
                 thread.runs = Some(record.runs);
@@ -247,9 +249,11 @@ impl Reconstruction {
         }
         let is_counted = spans.counts == Some(true) && !thread.unqueued && !thread.is_unstamped;
         let has_not_run = is_counted && thread.runs == Some(record.runs);
-        let was_woken = thread.is_woken() && thread.woken_ns >= begin_ns;
+        let was_woken = thread
+            .last_woken_ns()
+            .is_some_and(|woken_ns| woken_ns >= begin_ns);
         if has_not_run {
-            let was_woken_before = thread.is_woken() && !was_woken;
+            let was_woken_before = thread.woken_ns < begin_ns;
             let is_sure = spans.gaps.doubt(begin_ns..=now_ns, None).is_none();
             match (thread.state, state) {
                 (State::Queued(_), State::Queued(_)) => return thread.prove(begin_ns),
@@ -338,6 +342,5 @@ fn adopt(thread: &mut Thread, record: &ThreadRecord, state: State, begin_ns: u64
     // One that was preempted on its way to sleep and then woken looks like any other on the queue.
     thread.is_unstamped = matches!(state, State::Queued(_));
     thread.proven_ns = begin_ns;
-    thread.left_ns = NEVER;
-    thread.woken_ns = NEVER;
+    thread.forget_stay();
 }

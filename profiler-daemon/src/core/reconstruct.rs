@@ -78,8 +78,7 @@ impl Reconstruction {
             thread.since_ns = start_ns;
             thread.met_ns = start_ns;
             thread.observed_from_ns = start_ns;
-            thread.left_ns = NEVER;
-            thread.woken_ns = NEVER;
+            thread.forget_stay();
             if let Some(figures) = &mut thread.figures {
                 **figures = Figures::default();
             }
@@ -157,7 +156,7 @@ impl Reconstruction {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        let now_ns = record.ts_ns.max(thread.since_ns).max(self.spans.shown_ns);
+        let now_ns = self.spans.not_before(thread, record.ts_ns);
         self.spans
             .contradict(thread, now_ns, None, Conflict::MissedSwitchOut);
         thread.forget_counts();
@@ -241,8 +240,8 @@ impl Reconstruction {
         let left_ns = if in_order { now_ns } else { NEVER };
         thread.cpu = u32::try_from(cpu).unwrap_or(NO_CPU);
         thread.proven_ns = now_ns;
+        thread.forget_stay();
         thread.left_ns = left_ns;
-        thread.woken_ns = NEVER;
         thread.is_unstamped = false;
         let preempted = record.flags & switch_flags::PREEMPT != 0;
         let state = StateWord::read(u32::from(record.prev_state), preempted);
@@ -295,15 +294,14 @@ impl Reconstruction {
         thread.state = State::Running;
         thread.cpu = cpu;
         thread.proven_ns = now_ns;
-        thread.left_ns = NEVER;
-        thread.woken_ns = NEVER;
+        thread.forget_stay();
         thread.runs = arrival.runs;
         thread.delay_ns = arrival.delay_ns.unwrap_or(NEVER);
         thread.unqueued = arrival.unqueued;
         thread.is_unstamped = false;
     }
 
-    /// The first wakeup of a wait counts. A wakeup of a thread that does not wait starts nothing.
+    /// The first wakeup ends a wait. One of a thread that does not wait starts nothing.
     fn wakeup(&mut self, record: &Wakeup) {
         let Some(slot) = self.threads.find(record.tid) else {
             return self.passes.woken(record.tid);
@@ -311,13 +309,16 @@ impl Reconstruction {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        let may_wait = matches!(thread.state, State::Waiting(_) | State::Unknown);
-        if may_wait && thread.woken_ns == NEVER {
-            let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
-            // One out of order is as good as none: it does not say when the wait ended.
-            if in_order {
-                thread.woken_ns = now_ns;
-            }
+        if matches!(thread.state, State::Running | State::Queued(_)) {
+            thread.rewoken_ns = record.ts_ns;
+            return;
+        }
+        let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
+        // One out of order is as good as none: it does not say when the wait ended.
+        if in_order && !thread.is_woken() {
+            thread.woken_ns = now_ns;
+        } else if in_order && now_ns > thread.woken_ns {
+            thread.rewoken_ns = now_ns;
         }
     }
 
@@ -396,7 +397,7 @@ impl Reconstruction {
             return;
         };
         if self.spans.ledger.enroll(thread) {
-            thread.observed_from_ns = now_ns.max(thread.since_ns).max(self.spans.shown_ns);
+            thread.observed_from_ns = self.spans.not_before(thread, now_ns);
         }
     }
 
@@ -409,7 +410,7 @@ impl Reconstruction {
             if thread.target.is_none() {
                 thread.figures = None;
                 if self.spans.ledger.enroll(thread) {
-                    thread.observed_from_ns = now_ns.max(thread.since_ns).max(self.spans.shown_ns);
+                    thread.observed_from_ns = self.spans.not_before(thread, now_ns);
                 }
             }
         }
@@ -441,7 +442,7 @@ impl Reconstruction {
         let Some(thread) = self.threads.get_mut(slot) else {
             return false;
         };
-        let now_ns = now_ns.max(thread.since_ns).max(self.spans.shown_ns);
+        let now_ns = self.spans.not_before(thread, now_ns);
         let sure_ns = self.spans.doubt(thread, now_ns).unwrap_or(thread.since_ns);
         self.spans.lose(thread, sure_ns, now_ns, None);
         self.retire(slot, now_ns);

@@ -60,7 +60,8 @@ pub(super) struct Stay {
 enum Wholeness {
     /// It was; the kernel's count says so, or nothing was lost and the kernel does not count.
     Proven,
-    /// Nothing says otherwise, but the kernel's count was not known when it left.
+    /// Nothing says otherwise, but the kernel's count leaves it open. It is booked, but no sample is
+    /// made of it.
     Unproven,
     /// Records were lost meanwhile.
     Doubted,
@@ -127,21 +128,26 @@ impl Spans {
     /// what is booked or has been shown can't count as of then.
     #[inline]
     pub(super) fn in_order(&mut self, thread: &Thread, ts_ns: u64) -> (u64, bool) {
-        let woken_ns = if thread.woken_ns == NEVER {
-            0
-        } else {
+        let now_ns = self.not_before(thread, ts_ns);
+        if now_ns != ts_ns {
+            self.conflicts.count(Conflict::Inverted);
+        }
+        (now_ns, now_ns == ts_ns)
+    }
+
+    /// The first time from this on at which something can still be booked for a thread.
+    #[inline]
+    pub(super) fn not_before(&self, thread: &Thread, ts_ns: u64) -> u64 {
+        let woken_ns = if thread.is_woken() {
             thread.woken_ns
+        } else {
+            0
         };
-        let earliest_ns = thread
-            .since_ns
+        ts_ns
+            .max(thread.since_ns)
             .max(thread.observed_from_ns)
             .max(woken_ns)
-            .max(self.shown_ns);
-        if ts_ns >= earliest_ns {
-            return (ts_ns, true);
-        }
-        self.conflicts.count(Conflict::Inverted);
-        (earliest_ns, false)
+            .max(self.shown_ns)
     }
 
     /// The open span is contradicted: what is not sure of it is unknown.
@@ -193,33 +199,36 @@ impl Spans {
         }
         self.settle(thread, now_ns, Share::Unknown, WaitState::Other);
         thread.state = State::Unknown;
-        thread.left_ns = NEVER;
-        thread.woken_ns = NEVER;
+        thread.forget_stay();
     }
 
     fn wholeness(&mut self, thread: &Thread, arrival: &Arrival) -> Wholeness {
         let is_doubted = self.doubt(thread, arrival.now_ns).is_some();
-        match (thread.runs, arrival.runs) {
-            (Some(before), Some(now)) => match (thread.unqueued, now.wrapping_sub(before)) {
-                // A run that is not counted could hide in a loss.
-                (false, 1) if thread.is_unstamped && is_doubted => Wholeness::Doubted,
-                // A stamp after all: it was moved to another CPU, or ran.
-                (false, 1) if thread.is_unstamped && !arrival.unqueued => Wholeness::Unproven,
-                (false, 1) => Wholeness::Proven,
-                // Some kernels count a run without a stamp, some don't, and which it is must first be
-                // seen. Until then the count is not worth enough to clear a doubt.
-                (true, 0 | 1) if is_doubted => Wholeness::Doubted,
-                (true, 0) => {
-                    self.skips_unqueued = true;
-                    Wholeness::Proven
-                }
-                (true, 1) if !self.skips_unqueued => Wholeness::Proven,
-                _ => Wholeness::Refuted,
-            },
-            _ if is_doubted => Wholeness::Doubted,
-            (None, Some(_)) => Wholeness::Unproven,
-            (_, None) => Wholeness::Proven,
+        let (Some(before), Some(now)) = (thread.runs, arrival.runs) else {
+            return match arrival.runs {
+                _ if is_doubted => Wholeness::Doubted,
+                Some(_) => Wholeness::Unproven,
+                None => Wholeness::Proven,
+            };
+        };
+        // Some kernels count a run without a stamp, some don't, and which it is must first be seen.
+        let skipped = match (thread.unqueued, now.wrapping_sub(before)) {
+            (false, 1) => false,
+            (true, 0) => true,
+            (true, 1) if !self.skips_unqueued => false,
+            _ => return Wholeness::Refuted,
+        };
+        self.skips_unqueued |= skipped;
+        // A run that is not counted could hide in a loss.
+        if is_doubted && (thread.unqueued || thread.is_unstamped) {
+            return Wholeness::Doubted;
         }
+        // And one that gets a stamp after all was moved to another CPU, or ran.
+        let got_stamp = thread.is_unstamped && !arrival.unqueued;
+        if got_stamp || (thread.unqueued && !skipped) {
+            return Wholeness::Unproven;
+        }
+        Wholeness::Proven
     }
 
     /// A thread gets a CPU: books the time since it left the last one, and says which samples can be
@@ -249,11 +258,7 @@ impl Spans {
         }
         // What the kernel says this stay's run-queue delay was, all of it.
         let kernel_ns = match arrival.delay_ns {
-            Some(now)
-                if wholeness == Wholeness::Proven
-                    && thread.delay_ns != NEVER
-                    && !arrival.unqueued =>
-            {
+            Some(now) if thread.delay_ns != NEVER && !arrival.unqueued => {
                 now.checked_sub(thread.delay_ns)
             }
             _ => None,
@@ -267,6 +272,7 @@ impl Spans {
             self.end_wait(thread, wait, now_ns, kernel_ns, &mut stay);
         } else {
             if let (Some(queued_ns), Some(kernel_ns)) = (stay.queued_ns, kernel_ns)
+                && wholeness == Wholeness::Proven
                 && disagree(now_ns - queued_ns, kernel_ns)
             {
                 self.conflicts.count(Conflict::DelayDisagrees);
@@ -303,6 +309,15 @@ impl Spans {
                     Share::Unknown,
                     WaitState::Other,
                 );
+                self.settle(thread, now_ns, Share::Runnable, WaitState::Other);
+            }
+            (Some(woken_ns), None) if thread.rewoken_ns < now_ns => {
+                // Who is on a run queue is not woken, so one of the two did not end the wait. Unless it
+                // gets the CPU at this very time: then it may have had it, and its clock not gone on.
+                self.conflicts.count(Conflict::WokenTwice);
+                stay.queued_ns = None;
+                self.settle(thread, woken_ns, Share::Blocked, wait);
+                self.settle(thread, thread.rewoken_ns, Share::Unknown, WaitState::Other);
                 self.settle(thread, now_ns, Share::Runnable, WaitState::Other);
             }
             (Some(_), _) => self.settle_open(thread, now_ns),

@@ -126,6 +126,8 @@ pub(super) struct Thread {
     pub(super) left_ns: u64,
     /// When it was put on the run queue, if that was seen in this window; else [`NEVER`].
     pub(super) woken_ns: u64,
+    /// When it was last woken though, as far as known, it did not wait by then; else [`NEVER`].
+    pub(super) rewoken_ns: u64,
     /// The kernel's cumulative run-queue delay when it last got a CPU; else [`NEVER`].
     pub(super) delay_ns: u64,
     /// No loss before this time puts its state in doubt.
@@ -167,6 +169,7 @@ impl Thread {
             observed_from_ns: now_ns,
             left_ns: NEVER,
             woken_ns: NEVER,
+            rewoken_ns: NEVER,
             delay_ns: NEVER,
             proven_ns: now_ns,
             start_ns: 0,
@@ -202,9 +205,23 @@ impl Thread {
         self.woken_ns != NEVER
     }
 
+    /// When it was last woken, in vain or not, if that was seen in this stay or run.
+    pub(super) fn last_woken_ns(&self) -> Option<u64> {
+        [self.rewoken_ns, self.woken_ns]
+            .into_iter()
+            .find(|&woken_ns| woken_ns != NEVER)
+    }
+
     /// No loss before this time puts its state in doubt.
     pub(super) fn prove(&mut self, proven_ns: u64) {
         self.proven_ns = self.proven_ns.max(proven_ns);
+    }
+
+    /// Forgets when the stay off the CPU that is going on began.
+    pub(super) fn forget_stay(&mut self) {
+        self.left_ns = NEVER;
+        self.woken_ns = NEVER;
+        self.rewoken_ns = NEVER;
     }
 
     /// Forgets what the kernel had counted: a run may have been missed since.

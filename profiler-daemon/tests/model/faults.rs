@@ -145,9 +145,12 @@ pub(crate) fn spoil(streams: &mut [Vec<Written>], random: &mut Random, per_mille
     }
 }
 
-/// Makes every record visible at once.
-pub(crate) fn show_all(streams: &mut [Vec<Written>]) {
-    for written in streams.iter_mut().flatten() {
-        written.visible_ns = 0;
+/// Makes every record visible at once, each stream by time.
+pub(crate) fn show_all_in_order(streams: &mut [Vec<Written>]) {
+    for stream in streams {
+        stream.sort_by_key(time_of);
+        for written in stream {
+            written.visible_ns = 0;
+        }
     }
 }

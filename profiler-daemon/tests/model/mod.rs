@@ -363,9 +363,15 @@ impl Machine {
         let began_ns = state.changes.last().map_or(0, |last| last.0);
         let waker = self.random.place(self.config.cpus);
         match state.doing {
-            // The clock of its run queue may be as old as its last switch.
+            // The clock of its run queue may be as old as its last switch. Not if it has another id
+            // since: such a record names the id's last owner, and contradicts what is known of that.
             Doing::Running => {
-                let ts_ns = began_ns + self.random.below(self.now_ns - began_ns + 1);
+                let oldest_ns = if state.tids.len() > 1 {
+                    self.now_ns
+                } else {
+                    began_ns
+                };
+                let ts_ns = oldest_ns + self.random.below(self.now_ns - oldest_ns + 1);
                 self.write_wakeup(waker, ts_ns, tid);
             }
             Doing::Queued if state.word != 0 => {

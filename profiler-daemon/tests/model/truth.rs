@@ -153,6 +153,9 @@ impl Machine {
         let mut left_ns = None;
         let mut queued_ns = None;
         let mut is_woken = false;
+        // On kernels that count a run without a stamp, nothing proves what comes after one.
+        let hides_runs = self.config.counts && self.config.counts_unqueued;
+        let (mut is_unstamped, mut is_unproven) = (false, false);
         // The CPU before this one, as far as the records and the task iterator tell.
         let mut cpu = state.found_cpu;
         let mut ran_on = None;
@@ -174,7 +177,9 @@ impl Machine {
                     if is_in {
                         truth.wakeups += u64::from(is_woken && queued_ns > Some(view.start_ns));
                         truth.migrations += u64::from(cpu.is_some_and(|from| from != to));
-                        let seen = |ns: &u64| *ns > view.start_ns && *ns >= view.admitted_ns;
+                        let seen = |ns: &u64| {
+                            *ns > view.start_ns && *ns >= view.admitted_ns && !is_unproven
+                        };
                         queued.extend(queued_ns.filter(seen).map(|ns| ts_ns - ns));
                         match left_ns.filter(seen) {
                             Some(left_ns) => offcpu.push(ts_ns - left_ns),
@@ -190,6 +195,7 @@ impl Machine {
                         cpu = ran_on;
                     }
                     (left_ns, queued_ns, is_woken) = (None, None, false);
+                    is_unproven = is_unstamped && hides_runs && ts_ns > self.attached_ns;
                 }
                 Change::Leave { word, is_preempted } => {
                     let wants_more = is_preempted || word == 0;
@@ -203,6 +209,7 @@ impl Machine {
                     left_ns = Some(ts_ns);
                     queued_ns = wants_more.then_some(ts_ns);
                     is_woken = false;
+                    is_unstamped = is_preempted && word != 0;
                 }
             }
             let end_ns = changes.get(place + 1).map_or(view.at_ns, |next| next.0);
