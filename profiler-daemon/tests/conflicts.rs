@@ -405,6 +405,8 @@ fn every_conflict_is_counted_and_books_no_more_than_was_seen() {
             let expected = u64::from(conflict == row.conflict);
             assert_eq!(count, expected, "{what}: {} counted", conflict.name());
         }
+        let lost = row.steps.iter().filter(|step| matches!(step, Loss(..)));
+        assert_eq!(snapshot.counts.lost, lost.count() as u64, "{what}: lost");
         let total = &snapshot.targets[0].total;
         let time_us = Share::ALL.map(|share| total.time(share) / 1_000);
         assert_eq!(time_us, row.time_us, "{what}: {:?}", Share::ALL);

@@ -1,4 +1,5 @@
-//! The core does no I/O: no clock, no files, no network, no threads, no logging, no `unsafe`.
+//! The core does no I/O: no clock, no files, no network, no threads, no logging, no `unsafe`. And it
+//! does not hash on the way of a record.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,29 @@ fn no_source_of_the_core_names_the_outside() {
                 path.display(),
                 number + 1
             );
+        }
+    }
+}
+
+/// The files that every record passes through.
+const PATH_OF_RECORDS: [&str; 7] = [
+    "decode.rs",
+    "gaps.rs",
+    "merge.rs",
+    "reconstruct.rs",
+    "spans.rs",
+    "thread.rs",
+    "threads.rs",
+];
+
+#[test]
+fn no_record_is_looked_up_in_a_map() {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
+    for file in PATH_OF_RECORDS {
+        let text = fs::read_to_string(core.join(file)).expect("a source file");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for map in ["HashMap", "HashSet", "BTreeMap", "BTreeSet"] {
+            assert!(!code.contains(map), "{file} uses a {map}");
         }
     }
 }

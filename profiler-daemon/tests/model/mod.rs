@@ -535,8 +535,8 @@ impl Machine {
         let Some(task) = self.random.pick(&self.alive) else {
             return;
         };
-        // One that reads in a program does not think of its name.
-        if self.tasks[task].exec_from.is_none() {
+        // One that reads in a program, or is being ended by one that does, does not think of its name.
+        if self.tasks[task].exec_from.is_none() && !self.tasks[task].is_doomed {
             let name = comm(&mut self.random);
             self.set_name(task, name);
         }
