@@ -1,9 +1,10 @@
-//! Every way in which records can contradict one another: what is counted, what the time is booked as,
-//! and that no sample is made of what was interrupted.
+//! Every way in which records can contradict one another, and two in which a pass of the task iterator
+//! could be misread: what is counted, what the time is booked as, and that no sample is made of what
+//! was interrupted.
 //!
 //! Each row is a short history of thread 7, in microseconds of a window of 100.
 
-use profiler_ebpf::{Fork, Gap, RawRecord, Switch, ThreadRecord, Wakeup};
+use profiler_ebpf::{Fork, Gap, RawRecord, Rename, Switch, ThreadRecord, Wakeup};
 use profiler_ebpf::{switch_flags, thread_flags};
 use schedscope::core::decode::Event;
 use schedscope::core::{Conflict, Core, Selector, Share, Snapshot, Stream, TargetSpec};
@@ -19,12 +20,14 @@ const RUNS: u16 = 5;
 const DELAY_US: u64 = 1_000;
 const SLEEPING: u32 = 1;
 
-/// What the task iterator finds just before the window.
+/// What the task iterator finds, just before the window and later.
 #[derive(Clone, Copy)]
 enum Found {
     Nobody,
     /// Thread 7, on this CPU.
     Running(u32),
+    /// Thread 7, on a run queue.
+    Queued,
     /// Thread 7, asleep.
     Asleep,
 }
@@ -56,8 +59,9 @@ enum Step {
     Fork(u64, u32),
     /// A CPU lost records between these times.
     Loss(u64, u64, usize),
-    /// A pass of the task iterator finds nobody.
-    NobodyFound(u64, u64),
+    /// A pass of the task iterator between these times, and how much further the kernel's count of
+    /// runs and run-queue delay were by then.
+    Pass(u64, u64, Found, u16, u64),
     /// Everything so far is taken in and shown: what follows comes later.
     Look(u64),
 }
@@ -66,13 +70,14 @@ use Conflict::{
     DelayDisagrees, Inverted, MissedExit, MissedRun, MissedSwitchIn, MissedSwitchOut, MissedWakeup,
     RanElsewhere, TidReused, UnseenThread, WokenTwice,
 };
-use Found::{Asleep, Nobody, Running};
+use Found::{Asleep, Nobody, Queued, Running};
 use Out::{Preempted, Sleeps};
-use Step::{Look, Loss, NobodyFound};
+use Step::{Look, Loss, Pass};
 
 struct Row {
     what: &'static str,
-    conflict: Conflict,
+    /// The one that is counted, and nothing else.
+    conflict: Option<Conflict>,
     found: Found,
     steps: &'static [Step],
     /// Microseconds of thread 7: running, runnable, blocked, unknown.
@@ -81,10 +86,10 @@ struct Row {
     samples: [u64; 2],
 }
 
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 21] = [
     Row {
         what: "a thread that nobody announced gets a CPU",
-        conflict: UnseenThread,
+        conflict: Some(UnseenThread),
         found: Nobody,
         steps: &[Step::Switch(40, 0, Out::Idle, In::Bare(7))],
         time_us: [60, 0, 0, 0],
@@ -92,7 +97,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a thread that nobody announced leaves a CPU",
-        conflict: UnseenThread,
+        conflict: Some(UnseenThread),
         found: Nobody,
         steps: &[Step::Switch(40, 0, Sleeps(7), In::Idle)],
         time_us: [0, 0, 60, 0],
@@ -100,7 +105,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a running thread gets another CPU",
-        conflict: MissedSwitchOut,
+        conflict: Some(MissedSwitchOut),
         found: Running(0),
         steps: &[Step::Switch(40, 1, Out::Idle, In::Counted(7, RUNS + 1))],
         time_us: [60, 0, 0, 40],
@@ -108,7 +113,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "its CPU switches away from idle",
-        conflict: MissedSwitchOut,
+        conflict: Some(MissedSwitchOut),
         found: Running(0),
         steps: &[Step::Switch(40, 0, Out::Idle, In::Idle)],
         time_us: [0, 0, 0, 100],
@@ -116,7 +121,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "what was seen before a known loss stays",
-        conflict: MissedSwitchOut,
+        conflict: Some(MissedSwitchOut),
         found: Running(0),
         steps: &[
             Loss(15, 30, 0),
@@ -127,7 +132,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a sleeping thread leaves a CPU",
-        conflict: MissedSwitchIn,
+        conflict: Some(MissedSwitchIn),
         found: Asleep,
         steps: &[Step::Switch(40, 0, Sleeps(7), In::Idle)],
         time_us: [0, 0, 60, 40],
@@ -135,7 +140,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a queued thread leaves a CPU",
-        conflict: MissedSwitchIn,
+        conflict: Some(MissedSwitchIn),
         found: Running(0),
         steps: &[
             Step::Switch(10, 0, Preempted(7), In::Idle),
@@ -146,7 +151,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "the kernel counts a run more than the records",
-        conflict: MissedRun,
+        conflict: Some(MissedRun),
         found: Running(0),
         steps: &[
             Step::Switch(10, 0, Sleeps(7), In::Idle),
@@ -158,7 +163,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a sleeper comes in, and nothing says when it was woken",
-        conflict: MissedWakeup,
+        conflict: Some(MissedWakeup),
         found: Running(0),
         steps: &[
             Step::Switch(10, 0, Sleeps(7), In::Idle),
@@ -170,7 +175,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a thread that runs on one CPU leaves another",
-        conflict: RanElsewhere,
+        conflict: Some(RanElsewhere),
         found: Running(1),
         steps: &[Step::Switch(40, 0, Sleeps(7), In::Idle)],
         time_us: [0, 0, 60, 40],
@@ -178,7 +183,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "an id is given to a new thread, and the old one's end was not seen",
-        conflict: TidReused,
+        conflict: Some(TidReused),
         found: Asleep,
         steps: &[Step::Fork(40, 7)],
         time_us: [0, 60, 0, 40],
@@ -186,7 +191,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a switch comes later than what was shown already",
-        conflict: Inverted,
+        conflict: Some(Inverted),
         found: Running(0),
         steps: &[
             Look(60),
@@ -200,7 +205,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a sleeper comes in late",
-        conflict: Inverted,
+        conflict: Some(Inverted),
         found: Running(0),
         steps: &[
             Step::Switch(10, 0, Sleeps(7), In::Idle),
@@ -213,7 +218,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "the kernel says that a sleeper was woken earlier",
-        conflict: DelayDisagrees,
+        conflict: Some(DelayDisagrees),
         found: Running(0),
         steps: &[
             Step::Switch(10, 0, Sleeps(7), In::Idle),
@@ -225,7 +230,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "the kernel says that a sleeper queued for longer than it was off the CPU",
-        conflict: DelayDisagrees,
+        conflict: Some(DelayDisagrees),
         found: Running(0),
         steps: &[
             Step::Switch(50, 0, Sleeps(7), In::Idle),
@@ -236,7 +241,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "the kernel says that a preempted thread queued for less",
-        conflict: DelayDisagrees,
+        conflict: Some(DelayDisagrees),
         found: Running(0),
         steps: &[
             Step::Switch(10, 0, Preempted(7), In::Idle),
@@ -248,7 +253,7 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a sleeper is woken, and woken again",
-        conflict: WokenTwice,
+        conflict: Some(WokenTwice),
         found: Running(0),
         steps: &[
             Step::Switch(10, 0, Sleeps(7), In::Idle),
@@ -261,19 +266,51 @@ const ROWS: [Row; 19] = [
     },
     Row {
         what: "a thread in doubt is not found",
-        conflict: MissedExit,
+        conflict: Some(MissedExit),
         found: Running(0),
-        steps: &[Loss(15, 30, 0), NobodyFound(40, 50), Look(50)],
+        steps: &[Loss(15, 30, 0), Pass(40, 50, Nobody, 0, 0), Look(50)],
         time_us: [15, 0, 0, 35],
         samples: [0, 0],
     },
     Row {
         what: "a sleeper in doubt is not found",
-        conflict: MissedExit,
+        conflict: Some(MissedExit),
         found: Asleep,
-        steps: &[Loss(15, 30, 1), NobodyFound(40, 50), Look(50)],
+        steps: &[Loss(15, 30, 1), Pass(40, 50, Nobody, 0, 0), Look(50)],
         time_us: [0, 0, 15, 35],
         samples: [0, 0],
+    },
+    Row {
+        what: "a thread whose leaving was lost is woken after the iterator read it asleep",
+        conflict: None,
+        found: Running(0),
+        steps: &[
+            Loss(15, 15, 0),
+            Pass(20, 40, Asleep, 0, 0),
+            Step::Wakeup(30, 7),
+            Look(40),
+        ],
+        time_us: [15, 60, 0, 25],
+        samples: [0, 0],
+    },
+    Row {
+        what: "what the iterator read says nothing of a wait that began after a loss",
+        conflict: None,
+        found: Running(0),
+        steps: &[
+            Step::Switch(10, 0, Preempted(7), In::Idle),
+            Pass(20, 70, Running(1), 1, 20),
+            Step::Switch(30, 1, Out::Idle, In::Stamped(7, RUNS + 1, 20)),
+            Loss(45, 50, 1),
+            Step::Switch(60, 1, Sleeps(7), In::Idle),
+            Look(70),
+            Loss(75, 75, 1),
+            // It was woken, nobody knows when, and the kernel counted a part of its stay.
+            Pass(80, 90, Queued, 2, 22),
+            Look(90),
+        ],
+        time_us: [25, 30, 0, 45],
+        samples: [1, 1],
     },
 ];
 
@@ -337,15 +374,16 @@ fn record(step: Step) -> Option<(usize, Event)> {
             };
             (cpu, Event::Gap(gap))
         }
-        NobodyFound(..) | Look(_) => return None,
+        Pass(..) | Look(_) => return None,
     };
     Some((stream, event))
 }
 
-fn found(found: Found) -> Vec<ThreadRecord> {
+fn found(found: Found, runs: u16, delay_us: u64) -> Vec<ThreadRecord> {
     let (state, cpu, flags) = match found {
         Nobody => return Vec::new(),
         Running(cpu) => (0, cpu, thread_flags::ON_CPU),
+        Queued => (0, 0, 0),
         Asleep => (SLEEPING, 0, 0),
     };
     vec![ThreadRecord {
@@ -355,8 +393,8 @@ fn found(found: Found) -> Vec<ThreadRecord> {
         state,
         cpu,
         flags,
-        runs: RUNS,
-        run_delay_ns: DELAY_US * 1_000,
+        runs: RUNS + runs,
+        run_delay_ns: (DELAY_US + delay_us) * 1_000,
         ..ThreadRecord::default()
     }]
 }
@@ -368,23 +406,30 @@ fn feed(core: &mut Core, streams: &mut [Vec<RawRecord>], until_ns: u64) {
     streams.iter_mut().for_each(Vec::clear);
 }
 
-fn play(row: &Row) -> Snapshot {
-    let everybody = TargetSpec {
+/// A core whose window begins, with a target that takes in threads of this name.
+fn begin(name: &str, what: Found) -> Core {
+    let target = TargetSpec {
         name: "target".to_owned(),
-        selector: Selector::Comm(WildMatch::new("*")),
+        selector: Selector::Comm(WildMatch::new(name)),
         per_thread: true,
     };
-    let mut core = Core::new(vec![everybody]);
-    let mut streams = vec![Vec::new(); CPUS];
-    core.found(&found(row.found), 0..=START_NS);
-    feed(&mut core, &mut streams, START_NS);
+    let mut core = Core::new(vec![target]);
+    core.found(&found(what, 0, 0), 0..=START_NS);
+    feed(&mut core, &mut vec![Vec::new(); CPUS], START_NS);
     core.begin_window();
+    core
+}
+
+fn play(row: &Row) -> Snapshot {
+    let mut core = begin("*", row.found);
+    let mut streams = vec![Vec::new(); CPUS];
     for &step in row.steps {
         match step {
             Look(us) => feed(&mut core, &mut streams, ns(us)),
-            NobodyFound(from_us, until_us) => {
+            Pass(from_us, until_us, what, runs, delay_us) => {
+                // Nothing later may be in, but what was written may be.
                 feed(&mut core, &mut streams, ns(from_us));
-                core.found(&[], ns(from_us)..=ns(until_us));
+                core.found(&found(what, runs, delay_us), ns(from_us)..=ns(until_us));
             }
             _ => {
                 let (stream, event) = record(step).expect("all others are records");
@@ -400,9 +445,9 @@ fn play(row: &Row) -> Snapshot {
 fn every_conflict_is_counted_and_books_no_more_than_was_seen() {
     for row in &ROWS {
         let snapshot = play(row);
-        let what = format!("{}: {}", row.conflict.name(), row.what);
+        let what = row.what;
         for (conflict, count) in snapshot.conflicts.iter() {
-            let expected = u64::from(conflict == row.conflict);
+            let expected = u64::from(Some(conflict) == row.conflict);
             assert_eq!(count, expected, "{what}: {} counted", conflict.name());
         }
         let lost = row.steps.iter().filter(|step| matches!(step, Loss(..)));
@@ -418,7 +463,29 @@ fn every_conflict_is_counted_and_books_no_more_than_was_seen() {
 #[test]
 fn no_conflict_is_without_a_history() {
     for conflict in Conflict::ALL {
-        let has_row = ROWS.iter().any(|row| row.conflict == conflict);
+        let has_row = ROWS.iter().any(|row| row.conflict == Some(conflict));
         assert!(has_row, "{} has no row", conflict.name());
     }
+}
+
+#[test]
+fn a_thread_does_not_end_before_it_came_to_its_target() {
+    let mut core = begin("late", Running(0));
+    let mut comm = [0; 16];
+    comm[..4].copy_from_slice(b"late");
+    let rename = Event::Rename(Rename {
+        ts_ns: ns(50),
+        tid: 7,
+        comm,
+        ..Rename::default()
+    });
+    // Its id is given away, by a clock that is behind.
+    let (_, fork) = record(Step::Fork(40, 7)).expect("a record");
+    let mut streams = vec![vec![rename.encode(), fork.encode()]];
+    feed(&mut core, &mut streams, ns(LENGTH_US));
+    let snapshot = core.snapshot();
+    let thread = &snapshot.targets[0].threads[0];
+    assert_eq!(thread.observed_from_ns, ns(50));
+    assert_eq!(thread.ended_ns, Some(ns(50)));
+    assert_eq!(thread.figures.observed_ns(), 0);
 }

@@ -297,7 +297,7 @@ fn check_sound(run: &Run, snapshot: &Snapshot) {
             let waiting = |truth: &Truth| truth.time_ns[1] + truth.time_ns[2];
             at_most(waiting(&seen), waiting(&truth), "waiting");
         }
-        let stays = machine.stays(task);
+        let stays = machine.stays(task, false);
         check_samples(&seen.runqueue_delay, &stays.queued_ns);
         check_samples(&seen.offcpu, &stays.offcpu_ns);
     }
@@ -355,22 +355,32 @@ proptest! {
     }
 }
 
-/// No sample is longer than the longest wait of its kind that there was, but for clocks' errors.
-///
-/// Where wakeup records alone tell when a wait ended, wrong clocks can move one that was in vain into
-/// the wait, and the one that ended it past the switch that follows. The records are then those of
-/// another history that is as good, and nothing but the whole stay off the CPU bounds the delay.
-fn check_longest(run: &Run, snapshot: &Snapshot, error_ns: u64, may_misplace_wakeups: bool) {
+/// What nobody can tell from the records that there are, because they are those of another history that
+/// is as good.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unprovable {
+    /// Wrong clocks make every time this wrong, at most.
+    error_ns: u64,
+    /// Wakeup records alone tell when a wait ended, and wrong clocks can move one that was in vain into
+    /// the wait, and the one that ended it past the switch that follows. Then nothing but the whole stay
+    /// off the CPU bounds the delay.
+    misplaces_wakeups: bool,
+    /// Both records of a run that the kernel does not count can be missing.
+    hides_uncounted: bool,
+}
+
+/// No sample is longer than the longest wait of its kind that there was, as far as that can be proven.
+fn check_longest(run: &Run, snapshot: &Snapshot, but: Unprovable) {
     let mut all = Stays::default();
     for task in 0..run.machine.tasks.len() {
-        let stays = run.machine.stays(task);
+        let stays = run.machine.stays(task, but.hides_uncounted);
         all.queued_ns.extend(stays.queued_ns);
         all.offcpu_ns.extend(stays.offcpu_ns);
     }
-    if may_misplace_wakeups {
+    if but.misplaces_wakeups {
         all.queued_ns.extend_from_slice(&all.offcpu_ns);
     }
-    let longest = |stays_ns: &[u64]| stays_ns.iter().max().copied().unwrap_or(0) + error_ns;
+    let longest = |stays_ns: &[u64]| stays_ns.iter().max().copied().unwrap_or(0) + but.error_ns;
     let stays = [longest(&all.queued_ns), longest(&all.offcpu_ns)];
     let all = std::iter::once(&snapshot.host).chain(snapshot.targets.iter().map(|t| &t.total));
     for figures in all {
@@ -473,24 +483,29 @@ proptest! {
         let config = Config { groups: false, max_tid: 1_000, ..Config::small(kernel) };
         let mut run = Run::new(config, seed, steps);
         let random = &mut Random::new(seed);
-        let mut error_ns = 0;
-        let mut may_misplace_wakeups = false;
+        let mut but = Unprovable::default();
         for fault in faults {
             let streams = &mut run.machine.streams;
             match fault {
-                Fault::Drop => faults::drop_silently(streams, random, per_mille),
+                Fault::Drop => {
+                    but.hides_uncounted = true;
+                    faults::drop_silently(streams, random, per_mille);
+                }
                 Fault::Repeat => faults::repeat(streams, random, per_mille),
                 Fault::Skew => {
-                    error_ns += 2_000;
-                    may_misplace_wakeups = kernel == Kernel::Wakeups;
+                    but.error_ns += 2_000;
+                    but.misplaces_wakeups = kernel == Kernel::Wakeups;
                     faults::skew(streams, random, 2_000);
                 }
-                Fault::Cut => faults::cut(streams, random),
+                Fault::Cut => {
+                    but.hides_uncounted = true;
+                    faults::cut(streams, random);
+                }
             }
         }
         show(&run, Taken::Everybody, seed, |snapshot| {
             check_books(snapshot);
-            check_longest(&run, snapshot, error_ns, may_misplace_wakeups);
+            check_longest(&run, snapshot, but);
         });
     }
 

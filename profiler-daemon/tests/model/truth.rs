@@ -231,20 +231,28 @@ impl Machine {
     }
 
     /// All waits of a thread, in whatever window.
-    pub(crate) fn stays(&self, task: Task) -> Stays {
+    ///
+    /// A run that begins and ends on the way to sleep has no stamp at either end, and the kernel may
+    /// not count it: with `joins_uncounted`, the stays before and after it are taken for one.
+    pub(crate) fn stays(&self, task: Task, joins_uncounted: bool) -> Stays {
         let mut stays = Stays::default();
         let (mut left_ns, mut queued_ns) = (None, None);
+        let mut is_unstamped = false;
+        let mut uncounted_ns = None;
         for &(ts_ns, change) in &self.tasks[task].changes {
             match change {
                 Change::Born | Change::Wake => queued_ns = Some(ts_ns),
                 Change::Enter { .. } => {
                     stays.queued_ns.extend(queued_ns.map(|ns: u64| ts_ns - ns));
                     stays.offcpu_ns.extend(left_ns.map(|ns: u64| ts_ns - ns));
+                    uncounted_ns = left_ns.filter(|_| joins_uncounted && is_unstamped);
                     (left_ns, queued_ns) = (None, None);
                 }
                 Change::Leave { word, is_preempted } => {
-                    left_ns = Some(ts_ns);
-                    queued_ns = (is_preempted || word == 0).then_some(ts_ns);
+                    is_unstamped = is_preempted && word != 0;
+                    let from_ns = uncounted_ns.filter(|_| is_unstamped).unwrap_or(ts_ns);
+                    left_ns = Some(from_ns);
+                    queued_ns = (is_preempted || word == 0).then_some(from_ns);
                 }
             }
         }
