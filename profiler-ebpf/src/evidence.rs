@@ -8,6 +8,12 @@ use crate::COMM_BYTES;
 /// The most frames of a kernel stack that are taken.
 pub const FRAMES: usize = 24;
 
+/// The most frames of a user stack that are taken.
+pub const USER_FRAMES: usize = 64;
+
+/// [`EvidenceRecord::user_stack_id`] of a wait whose user stack was not taken.
+pub const NO_USER_STACK: i32 = -1;
+
 /// Size of an [`EvidenceRecord`], in bytes.
 pub const EVIDENCE_BYTES: usize = size_of::<EvidenceRecord>();
 
@@ -64,6 +70,12 @@ pub struct EvidenceRecord {
     pub flags: u8,
     /// Zero.
     pub _pad: [u8; 3],
+    /// The user stack that the thread left its CPU with, by its id in [`crate::why::maps::USER_STACKS`].
+    /// Negative if there is none: [`NO_USER_STACK`] if it was not taken; -17 (`EEXIST`) or -12 (`ENOMEM`)
+    /// if the map had no room for it; another error of the kernel's if the thread has none.
+    pub user_stack_id: i32,
+    /// Zero.
+    pub _pad2: [u8; 4],
 }
 
 /// Bits of [`EvidenceRecord::flags`].
@@ -97,11 +109,12 @@ pub struct EvidenceControl {
 }
 
 const _: () = {
-    assert!(EVIDENCE_BYTES == 264);
+    assert!(EVIDENCE_BYTES == 272);
     assert!(offset_of!(EvidenceRecord, stack) == 24);
     assert!(offset_of!(EvidenceRecord, tid) == 216);
     assert!(offset_of!(EvidenceRecord, mode) == 232);
     assert!(offset_of!(EvidenceRecord, name) == 240);
     assert!(offset_of!(EvidenceRecord, syscall) == 256);
     assert!(offset_of!(EvidenceRecord, flags) == 260);
+    assert!(offset_of!(EvidenceRecord, user_stack_id) == 264);
 };

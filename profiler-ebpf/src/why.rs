@@ -42,6 +42,8 @@ why_config! {
     wakers = 0,
     /// 1 if evidence of long waits is taken, else 0.
     evidence = 0,
+    /// 1 if evidence has the user stack with it, else 0.
+    user_stacks = 0,
     /// 1 if threads' cgroups are recorded, else 0.
     cgroups = 0,
     /// How long a wait must be for evidence, in nanoseconds, low half.
@@ -139,12 +141,18 @@ pub mod maps {
     pub const EVIDENCE_CONTROL: &str = "EVIDENCE_CONTROL";
     /// Hash: the processes whose waits are looked at.
     pub const EVIDENCE_TARGETS: &str = "EVIDENCE_TARGETS";
+    /// Stack traces: the user stacks that [`crate::evidence::EvidenceRecord`]s name.
+    pub const USER_STACKS: &str = "USER_STACKS";
     /// Ring buffer: [`crate::evidence::EvidenceRecord`]s.
     pub const EVIDENCE: &str = "EVIDENCE";
 }
 
 /// How many processes [`maps::EVIDENCE_TARGETS`] can hold.
 pub const MAX_EVIDENCE_TARGETS: u32 = 4096;
+
+/// How many user stacks [`maps::USER_STACKS`] can hold, a power of two: each stack has one place that it can
+/// be in, so of some thousand a few in a hundred find theirs taken.
+pub const MAX_USER_STACKS: u32 = 1 << 15;
 
 /// Names of the programs; a hook's program has the hook's name.
 pub mod programs {
@@ -175,4 +183,4 @@ pub mod programs {
     pub const COMMON_CONTEXTS: usize = 3;
 }
 
-const _: () = assert!(size_of::<WhyConfig>() == 44 * size_of::<u32>());
+const _: () = assert!(size_of::<WhyConfig>() == 45 * size_of::<u32>());

@@ -466,6 +466,7 @@ fn trial() -> Vec<Row> {
         wakers: true,
         throttling: true,
         stacks: Some(1_000_000),
+        user_stacks: true,
         ..Options::default()
     };
     let mut rows = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, RingBuf},
+    maps::{Array, HashMap, MapData, RingBuf, StackTraceMap},
 };
 use profiler_ebpf::{
     evidence::{EvidenceRecord, FRAMES, evidence_flags},
@@ -43,6 +43,7 @@ pub(crate) struct Channel {
     /// The words of a `profiler_ebpf::evidence::EvidenceControl`.
     control: Array<MapData, [u64; 2]>,
     targets: HashMap<MapData, u32, u32>,
+    user_stacks: StackTraceMap<MapData>,
     /// The processes that are in `targets`.
     chosen: HashSet<u32>,
     /// Distance of the clocks, and whether all processes are looked at.
@@ -64,6 +65,7 @@ impl Channel {
             records: RingBuf::try_from(take(maps::EVIDENCE)?).map_err(failed)?,
             control: Array::try_from(take(maps::EVIDENCE_CONTROL)?).map_err(failed)?,
             targets: HashMap::try_from(take(maps::EVIDENCE_TARGETS)?).map_err(failed)?,
+            user_stacks: StackTraceMap::try_from(take(maps::USER_STACKS)?).map_err(failed)?,
             chosen: HashSet::new(),
             settings: [0; 2],
             taken: Vec::new(),
@@ -103,6 +105,12 @@ impl Channel {
         self.chosen = wanted;
         self.settings[1] = u64::from(targets == EvidenceTargets::All);
         self.set()
+    }
+
+    /// The addresses of a user stack.
+    pub(crate) fn user_stack(&self, id: u32) -> Option<Vec<u64>> {
+        let stack = self.user_stacks.get(&id, 0).ok()?;
+        Some(stack.frames().iter().map(|frame| frame.ip).collect())
     }
 
     /// Empties the channel, and returns what was in it.

@@ -61,6 +61,9 @@ pub struct Options {
     /// How long, in nanoseconds, a wait of a thread of [`Kernel::set_evidence_targets`] must be for
     /// evidence to be taken: its kernel stack and the like. 0 takes all, `None` none.
     pub stacks: Option<u64>,
+    /// Whether the user stack is taken with it, whenever a thread of these processes blocks: before it is
+    /// known how long the wait will be. Only with [`Options::stacks`].
+    pub user_stacks: bool,
 }
 
 impl Options {
@@ -73,6 +76,7 @@ impl Options {
         wakers: false,
         throttling: false,
         stacks: None,
+        user_stacks: false,
     };
 }
 
@@ -175,6 +179,7 @@ impl Kernel {
             wakers: false,
             throttling: false,
             stacks: None,
+            user_stacks: false,
             ..*options
         };
         match Self::start_with(options) {
@@ -334,6 +339,16 @@ impl Kernel {
             Some(channel) => channel.set_targets(targets),
             None => Ok(()),
         }
+    }
+
+    /// The user code addresses of a stack by its [`EvidenceRecord::user_stack_id`], the innermost first, at
+    /// most 64. `None` if there is no such stack.
+    ///
+    /// Ids stay good as long as this value lives; the same stack has the same id each time.
+    #[must_use]
+    pub fn user_stack(&self, id: i32) -> Option<Vec<u64>> {
+        let id = u32::try_from(id).ok()?;
+        self.evidence.as_ref()?.user_stack(id)
     }
 
     /// How many waits' evidence was lost since the start.

@@ -119,6 +119,7 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
         .map_max_entries(why::maps::CPU_CONTEXTS, headers)
         .map_max_entries(why::maps::THROTTLED, prepared.throttled_slots())
         .map_max_entries(why::maps::WAITS, prepared.wait_slots())
+        .map_max_entries(why::maps::USER_STACKS, prepared.user_stacks())
         .map_max_entries(why::maps::EVIDENCE, prepared.channel_bytes())
         .load(PROBES)
         .map_err(|error| match kernel_answer(&error) {

@@ -7,7 +7,7 @@
 //! * `ring` and `protocol` read the per-CPU rings that they write, mapped by `map`; `side` reads the
 //!   rare records.
 //! * `why` sets up what tells why threads wait; `evidence` reads what was taken of long waits, and
-//!   [`symbols`] names the kernel functions in it.
+//!   [`symbols`] names the kernel functions in it, [`user_symbols`] those of programs.
 //! * `threads` reads which threads there are, [`procfs`] those that it is not shown; `clock` relates the records' time to other clocks;
 //!   `stats` says what the probes cost.
 //! * [`Kernel`] is all of that together.
@@ -37,6 +37,7 @@ mod sync;
 mod threads;
 #[expect(unsafe_code, reason = "libbpf is a C library")]
 mod trial;
+pub mod user_symbols;
 mod why;
 
 pub use clock::Relation;

@@ -4,7 +4,7 @@
 use aya::programs::{BtfTracePoint, FEntry, Program, ProgramError};
 use profiler_ebpf::{
     config::ABSENT,
-    why::{WhyConfig, programs},
+    why::{MAX_USER_STACKS, WhyConfig, programs},
 };
 
 use super::{
@@ -200,6 +200,7 @@ impl Preparation {
             && allows("evidence of long waits", Need::File)
         {
             config.evidence = 1;
+            config.user_stacks = u32::from(options.user_stacks);
             let halves = threshold_ns.to_le_bytes();
             let (halves, _) = halves.as_chunks::<4>();
             config.threshold_low = u32::from_le_bytes(halves[0]);
@@ -239,6 +240,15 @@ impl Preparation {
             1
         } else {
             1 << 16
+        }
+    }
+
+    /// Entries of the table of user stacks.
+    pub(crate) fn user_stacks(&self) -> u32 {
+        if self.config.user_stacks == 0 {
+            1
+        } else {
+            MAX_USER_STACKS
         }
     }
 
@@ -433,11 +443,17 @@ mod tests {
             config.syscalls,
             config.wakers,
             config.evidence,
+            config.user_stacks,
             config.cgroups,
         ];
-        assert_eq!(on, [0; 4]);
+        assert_eq!(on, [0; 5]);
         assert_eq!(config.task_throttled, ABSENT);
-        assert_eq!((plain.wait_slots(), plain.throttled_slots()), (1, 1));
+        let slots = [
+            plain.wait_slots(),
+            plain.throttled_slots(),
+            plain.user_stacks(),
+        ];
+        assert_eq!(slots, [1; 3]);
         let long = Options {
             stacks: Some(5_000_000_123),
             ..Options::PLAIN

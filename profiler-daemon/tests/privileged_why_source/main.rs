@@ -4,6 +4,7 @@
 mod common;
 mod found;
 mod support;
+mod user_stacks;
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;

@@ -20,6 +20,7 @@ pub(super) const ALL: Options = Options {
     wakers: true,
     throttling: true,
     stacks: Some(0),
+    user_stacks: false,
 };
 
 /// All that came while a workload ran, in the order of time.

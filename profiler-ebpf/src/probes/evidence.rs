@@ -2,15 +2,27 @@
 //! those that have not ended, by [`crate::open_waits`].
 
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_get_task_stack, bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes},
+    bindings::{
+        BPF_F_USER_STACK, BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP, bpf_map_def,
+        bpf_map_type::BPF_MAP_TYPE_STACK_TRACE,
+    },
+    helpers::{
+        bpf_get_stackid, bpf_get_task_stack, bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes,
+    },
     macros::map,
     maps::{Array, HashMap, RingBuf},
 };
-use core::mem::{MaybeUninit, size_of};
+use core::{
+    cell::UnsafeCell,
+    ffi::c_void,
+    mem::{MaybeUninit, size_of},
+};
 use profiler_ebpf::{
     COMM_BYTES,
-    evidence::{EVIDENCE_BYTES, EvidenceControl, EvidenceRecord, FRAMES, evidence_flags},
+    evidence::{
+        EVIDENCE_BYTES, EvidenceControl, EvidenceRecord, FRAMES, NO_USER_STACK, USER_FRAMES,
+        evidence_flags,
+    },
     ring::Counter,
     syscall,
     why::MAX_EVIDENCE_TARGETS,
@@ -24,13 +36,15 @@ use crate::{
     why::{read, why},
 };
 
-/// When a thread's last wait began.
+/// A thread's last wait.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Wait {
+    /// When it began.
     left_ns: u64,
-    /// 0 if it has ended.
-    tid: u64,
+    /// The thread's id in the low half, 0 if it has ended; what became of its user stack in the high half
+    /// (see [`EvidenceRecord::user_stack_id`]).
+    tid_and_stack: u64,
 }
 
 /// Entries of [`WAITS`], a power of two. Threads whose ids agree in these low bits share one: then only the
@@ -47,6 +61,25 @@ static EVIDENCE_CONTROL: Array<EvidenceControl> = Array::with_max_entries(1, 0);
 #[map]
 static EVIDENCE_TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_EVIDENCE_TARGETS, 0);
 
+/// A map of stacks, shorter ones than the form of it that aya has.
+#[repr(transparent)]
+struct Stacks(UnsafeCell<bpf_map_def>);
+
+// SAFETY: Nothing but its address is used.
+unsafe impl Sync for Stacks {}
+
+/// User stacks by the id that the kernel gives each; the loader sets the number of entries here too.
+#[map]
+static USER_STACKS: Stacks = Stacks(UnsafeCell::new(bpf_map_def {
+    type_: BPF_MAP_TYPE_STACK_TRACE,
+    key_size: size_of::<u32>() as u32,
+    value_size: (USER_FRAMES * size_of::<u64>()) as u32,
+    max_entries: 1,
+    map_flags: 0,
+    id: 0,
+    pinning: 0,
+}));
+
 /// What a record takes in its channel, with the ring buffer's header.
 const IN_CHANNEL_BYTES: u64 = EVIDENCE_BYTES as u64 + 8;
 
@@ -54,32 +87,68 @@ const IN_CHANNEL_BYTES: u64 = EVIDENCE_BYTES as u64 + 8;
 const FILE_TYPE: u16 = 0o170_000;
 const SOCKET: u16 = 0o140_000;
 
-/// Notes that a wait begins.
+/// Notes that a wait of `prev`, the current thread, begins. `ctx` is the program's own.
 #[inline(always)]
-pub(crate) fn begin(tid: u32, ts_ns: u64) {
+pub(crate) fn begin(ctx: *mut c_void, prev: Task, tid: u32, ts_ns: u64) {
+    // Its registers and its memory are at hand only now.
+    let stack = if why!(user_stacks) != 0 && is_target(prev.tgid()) {
+        user_stack(ctx)
+    } else {
+        NO_USER_STACK
+    };
     if let Some(wait) = WAITS.get_ptr_mut(tid & (WAIT_SLOTS - 1)) {
         let entry = Wait {
             left_ns: ts_ns,
-            tid: u64::from(tid),
+            tid_and_stack: u64::from(stack.cast_unsigned()) << 32 | u64::from(tid),
         };
         // SAFETY: The map's memory is valid and aligned.
         unsafe { wait.write_volatile(entry) };
     }
 }
 
-/// The entry of this thread's wait and when it began, if that was noted.
+/// The id of the current thread's user stack, or the kernel's error.
 #[inline(always)]
-fn noted(tid: u32) -> Option<(*mut Wait, u64)> {
+fn user_stack(ctx: *mut c_void) -> i32 {
+    let stacks = USER_STACKS.0.get().cast();
+    // SAFETY: The map is one of stacks, and the context is the program's.
+    let id = unsafe { bpf_get_stackid(ctx, stacks, u64::from(BPF_F_USER_STACK)) };
+    id as i32
+}
+
+/// What was noted of a wait that goes on.
+#[derive(Clone, Copy)]
+pub(crate) struct Noted {
+    /// When it began; 0 if it was not noted.
+    pub(crate) left_ns: u64,
+    /// See [`EvidenceRecord::user_stack_id`].
+    pub(crate) user_stack_id: i32,
+}
+
+impl Noted {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        left_ns: 0,
+        user_stack_id: NO_USER_STACK,
+    };
+}
+
+/// The entry of this thread's wait and what is in it, if one was noted.
+#[inline(always)]
+fn find(tid: u32) -> Option<(*mut Wait, Noted)> {
     let entry = WAITS.get_ptr_mut(tid & (WAIT_SLOTS - 1))?;
     // SAFETY: The map's memory is valid and aligned.
     let wait = unsafe { entry.read_volatile() };
-    (wait.tid == u64::from(tid)).then_some((entry, wait.left_ns))
+    let noted = Noted {
+        left_ns: wait.left_ns,
+        user_stack_id: (wait.tid_and_stack >> 32) as i32,
+    };
+    (wait.tid_and_stack as u32 == tid).then_some((entry, noted))
 }
 
-/// When this thread's wait began, if that was noted.
+/// What was noted of this thread's wait.
 #[inline(always)]
-pub(crate) fn began(tid: u32) -> Option<u64> {
-    noted(tid).map(|(_, left_ns)| left_ns)
+pub(crate) fn noted(tid: u32) -> Option<Noted> {
+    find(tid).map(|(_, noted)| noted)
 }
 
 /// Whether this process is looked at.
@@ -111,12 +180,12 @@ fn record_ns(monotonic_ns: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn take(task: Task) {
     let tid = task.tid();
-    let Some((wait, left_ns)) = noted(tid) else {
+    let Some((wait, noted)) = find(tid) else {
         return;
     };
     // However long it was: the next one may end before its thread has left its CPU.
     // SAFETY: The map's memory is valid and aligned.
-    unsafe { (&raw mut (*wait).tid).write_volatile(0) };
+    unsafe { (&raw mut (*wait).tid_and_stack).write_volatile(0) };
     let tgid = task.tgid();
     if !is_target(tgid) {
         return;
@@ -125,7 +194,7 @@ pub(crate) fn take(task: Task) {
     // SAFETY: The helper has no preconditions.
     let monotonic_ns = unsafe { bpf_ktime_get_ns() };
     let woken_ns = record_ns(monotonic_ns);
-    let waited_ns = woken_ns.saturating_sub(left_ns);
+    let waited_ns = woken_ns.saturating_sub(noted.left_ns);
     let threshold_ns = u64::from(why!(threshold_high)) << 32 | u64::from(why!(threshold_low));
     if waited_ns < threshold_ns {
         return;
@@ -138,7 +207,7 @@ pub(crate) fn take(task: Task) {
         ring::count_lost(Counter::Evidence);
         return;
     };
-    describe(&mut entry, task, left_ns, woken_ns);
+    describe(&mut entry, task, noted, woken_ns);
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     // The daemon listens to one doorbell only. It rings as the mark is passed.
     let waiting = EVIDENCE.query(u64::from(BPF_RB_AVAIL_DATA));
@@ -166,7 +235,7 @@ fn is_in_budget(second: u64) -> bool {
 pub(crate) fn describe(
     record: &mut MaybeUninit<EvidenceRecord>,
     task: Task,
-    left_ns: u64,
+    noted: Noted,
     woken_ns: u64,
 ) {
     let record = record.as_mut_ptr();
@@ -215,7 +284,7 @@ pub(crate) fn describe(
         };
     }
     set! {
-        left_ns: left_ns,
+        left_ns: noted.left_ns,
         woken_ns: woken_ns,
         first_argument: first_argument,
         tid: task.tid(),
@@ -232,6 +301,8 @@ pub(crate) fn describe(
         frames: frames as u8,
         flags: flags,
         _pad: [0; 3],
+        user_stack_id: noted.user_stack_id,
+        _pad2: [0; 4],
     }
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::bpf_seq_write;
 use profiler_ebpf::evidence::{EVIDENCE_BYTES, EvidenceRecord};
 
 use crate::{
-    evidence,
+    evidence::{self, Noted},
     task::{self, Task},
     threads::{Context, found},
 };
@@ -24,9 +24,9 @@ extern "C" fn open_waits(ctx: *const Context) -> i32 {
     if !task.is_asleep() || !evidence::is_target(task.tgid()) {
         return 0;
     }
-    let left_ns = evidence::began(task.tid()).unwrap_or(0);
+    let noted = evidence::noted(task.tid()).unwrap_or(Noted::NONE);
     let mut record = MaybeUninit::<EvidenceRecord>::uninit();
-    evidence::describe(&mut record, task, left_ns, 0);
+    evidence::describe(&mut record, task, noted, 0);
     // Else the stack may be one that never was, and the beginning that of another wait.
     if !task.is_asleep() || self::runs(task) != runs {
         return 0;

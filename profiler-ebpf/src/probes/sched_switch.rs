@@ -7,7 +7,7 @@
 //!
 //! The arguments have had three forms; each has its own program, and the daemon loads the one that fits.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePointContext};
 use profiler_ebpf::{Kind, Switch, switch_flags};
 
 use crate::{
@@ -97,7 +97,7 @@ fn record(
     }
     if blocks {
         if why!(evidence) != 0 {
-            evidence::begin(prev_tid, ts_ns);
+            evidence::begin(ctx.as_ptr(), prev, prev_tid, ts_ns);
         }
     } else if prev_tid != 0 && throttle::is_throttled(prev) {
         throttle::begin(prev, prev_tid, ts_ns);
