@@ -125,9 +125,13 @@ pub const DOCS: [ReasonDoc; 22] = [
     idle(
         Reason::EventWait,
         "event-wait",
-        "epoll, poll, select, an eventfd, a timerfd, a signal",
+        "epoll, poll, select, an eventfd, a signal",
     ),
-    idle(Reason::Sleep, "sleep", "a time that the thread set itself"),
+    idle(
+        Reason::Sleep,
+        "sleep",
+        "a time that the thread set itself: nanosleep, a timerfd",
+    ),
     work(Reason::DiskIo, "disk-io", "a block device"),
     work(
         Reason::FsSync,

@@ -4,7 +4,7 @@
 ///
 /// The bits are the kernel's (`include/linux/sched.h`); their meaning has been the same from 5.10 on,
 /// apart from the newest three, which older kernels never set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum WaitState {
     /// `S`: an ordinary wait that a signal ends: locks, sockets, pipes, timers.

@@ -201,8 +201,10 @@ fn name(record: &EvidenceRecord) -> &[u8] {
 /// Names that the kernel gives to `anon_inode_getfd` and the like.
 fn anonymous(name: &[u8]) -> FileKind {
     match name.trim_ascii() {
-        b"[eventfd]" | b"[timerfd]" | b"[signalfd]" | b"[eventpoll]" | b"[pidfd]" | b"inotify"
-        | b"[fanotify]" => FileKind::Event,
+        b"[eventfd]" | b"[signalfd]" | b"[eventpoll]" | b"[pidfd]" | b"inotify" | b"[fanotify]" => {
+            FileKind::Event
+        }
+        b"[timerfd]" => FileKind::Timer,
         b"[io_uring]" => FileKind::IoUring,
         b"[userfaultfd]" => FileKind::Userfault,
         _ => FileKind::Anonymous,
@@ -276,7 +278,7 @@ mod tests {
             ),
             (
                 record(0o100_600, ANON_INODE_FS, 0, 0, b"[timerfd]"),
-                FileKind::Event,
+                FileKind::Timer,
             ),
             (
                 record(0o600, ANON_INODE_FS, 0, 0, b"inotify"),

@@ -7,14 +7,18 @@
 //!
 //! The rules are data: [`syscalls`] and [`symbols`].
 
+pub mod call;
 pub mod symbols;
 pub mod syscalls;
+
+pub use call::Call;
+pub use symbols::{RuleId, Stack};
 
 use super::reason::Reason;
 use super::state::WaitState;
 
 /// What a file descriptor stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum FileKind {
     /// Nobody looked, or the call takes no descriptor.
@@ -35,8 +39,10 @@ pub enum FileKind {
     Tty,
     /// Another character device.
     Char,
-    /// An eventfd, timerfd, signalfd, pidfd, inotify, fanotify or epoll descriptor.
+    /// An eventfd, signalfd, pidfd, inotify, fanotify or epoll descriptor.
     Event,
+    /// A timerfd.
+    Timer,
     /// An `io_uring`.
     IoUring,
     /// A userfaultfd.
@@ -46,6 +52,27 @@ pub enum FileKind {
 }
 
 impl FileKind {
+    /// How many there are.
+    pub const COUNT: usize = 14;
+
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::NotKnown,
+        Self::Regular,
+        Self::Block,
+        Self::Pipe,
+        Self::InetSocket,
+        Self::UnixSocket,
+        Self::OtherSocket,
+        Self::Tty,
+        Self::Char,
+        Self::Event,
+        Self::Timer,
+        Self::IoUring,
+        Self::Userfault,
+        Self::Anonymous,
+    ];
+
     /// The name in explanations.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -60,6 +87,7 @@ impl FileKind {
             Self::Tty => "terminal",
             Self::Char => "character device",
             Self::Event => "event descriptor",
+            Self::Timer => "timerfd",
             Self::IoUring => "io_uring",
             Self::Userfault => "userfaultfd",
             Self::Anonymous => "anonymous file",
@@ -69,32 +97,30 @@ impl FileKind {
 
 /// Everything known of a wait that bears on its reason.
 #[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
+pub struct Evidence {
     /// How it waited, by its state word.
     pub state: WaitState,
     /// Whether it waited for a block device (`in_iowait`).
     pub iowait: bool,
     /// Whether it is a kernel thread.
     pub kthread: bool,
-    /// Name of the system call that it waited in; `None` outside of one.
-    pub syscall: Option<&'static str>,
-    /// Whether the system call was looked at: without, none means nothing.
-    pub syscall_read: bool,
+    /// The system call that it waited in.
+    pub call: Call,
     /// What the call's descriptor stands for.
     pub file: FileKind,
-    /// Names of the kernel functions that it waited in, the innermost first; empty if not taken.
-    pub stack: &'a [&'a str],
+    /// The rule that its kernel stack fits, and what that says.
+    pub symbol: Option<(RuleId, Reason)>,
 }
 
-/// What decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What decided on a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Basis {
-    /// This kernel function was on the stack.
-    Symbol(&'static str),
+    /// A kernel function was on the stack.
+    Symbol(RuleId),
     /// The system call says it alone.
-    Syscall(&'static str),
+    Call,
     /// The system call and the kind of file say it together.
-    SyscallOnFile(&'static str, FileKind),
+    CallOnFile,
     /// It waited for a block device.
     Iowait,
     /// The state word says it.
@@ -107,141 +133,224 @@ pub enum Basis {
     Nothing,
 }
 
-/// A reason and what it rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Why it waited.
+/// Why a thread waited, with what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Wait {
+    /// Why.
     pub reason: Reason,
     /// What decided.
     pub basis: Basis,
+    /// How it waited, by its state word.
+    pub state: WaitState,
+    /// Whether it waited for a block device (`in_iowait`).
+    pub iowait: bool,
+    /// Whether it is a kernel thread.
+    pub kthread: bool,
+    /// The system call that it waited in.
+    pub call: Call,
+    /// What the call's descriptor stands for.
+    pub file: FileKind,
+}
+
+impl Wait {
+    /// The reason's name; of [`Reason::Other`] with the call's, as in `other(getrandom)`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.reason {
+            Reason::Other => format!("{}({})", Reason::Other.name(), self.call.name()),
+            reason => reason.name().to_owned(),
+        }
+    }
+
+    /// What decided, in words.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let call = self.call.name();
+        match self.basis {
+            Basis::Symbol(rule) => format!("kernel function {}", rule.symbol()),
+            Basis::Call => format!("system call {call}"),
+            Basis::CallOnFile => format!("system call {call}, {}", self.file.name()),
+            Basis::Iowait => "waits for a block device (in_iowait)".to_owned(),
+            Basis::State => format!("state {}", self.state.name()),
+            Basis::KernelThread => "a kernel thread asleep".to_owned(),
+            Basis::FaultIowait => "a page fault that waits for a block device".to_owned(),
+            Basis::Nothing => "no evidence".to_owned(),
+        }
+    }
+
+    /// The same wait with a stronger judgement, once more is known of it.
+    #[must_use]
+    pub fn with(&self, file: FileKind, stack: &Stack) -> Self {
+        classify(&Evidence {
+            state: self.state,
+            iowait: self.iowait,
+            kthread: self.kthread,
+            call: self.call,
+            file,
+            symbol: stack.found(),
+        })
+    }
 }
 
 /// Says why a thread waited.
 #[must_use]
-pub fn classify(evidence: &Evidence<'_>) -> Verdict {
-    let verdict = |reason, basis| Verdict { reason, basis };
+pub fn classify(evidence: &Evidence) -> Wait {
+    let (reason, basis) = judge(evidence);
+    Wait {
+        reason,
+        basis,
+        state: evidence.state,
+        iowait: evidence.iowait,
+        kthread: evidence.kthread,
+        call: evidence.call,
+        file: evidence.file,
+    }
+}
+
+fn judge(evidence: &Evidence) -> (Reason, Basis) {
     // A stop is a stop wherever it caught the thread.
     if matches!(
         evidence.state,
         WaitState::Stopped | WaitState::Traced | WaitState::Frozen
     ) {
-        return verdict(Reason::Stopped, Basis::State);
+        return (Reason::Stopped, Basis::State);
     }
-    if let Some((symbol, reason)) = symbols::find(evidence.stack, evidence.syscall) {
-        return verdict(reason, Basis::Symbol(symbol));
+    let by_call = evidence.call.waits_for(evidence.file);
+    if let Some((rule, reason)) = evidence.symbol {
+        // Calls that make data safe wait for the same things as others; only the call tells them apart.
+        let syncs = matches!(by_call, Some((_, Reason::FsSync)));
+        let reason = match reason {
+            Reason::DiskIo if syncs => Reason::FsSync,
+            reason => reason,
+        };
+        return (reason, Basis::Symbol(rule));
     }
     if matches!(evidence.state, WaitState::Idle | WaitState::Parked) {
-        return verdict(Reason::KthreadIdle, Basis::State);
+        return (Reason::KthreadIdle, Basis::State);
     }
     if evidence.state == WaitState::RtLock {
-        return verdict(Reason::KernelLock, Basis::State);
+        return (Reason::KernelLock, Basis::State);
     }
-    let by_call = evidence
-        .syscall
-        .and_then(|name| syscalls::find(name, evidence.file));
-    if let Some((name, needs_file, reason)) = by_call {
+    if let Some((needs_file, reason)) = by_call {
         let basis = if needs_file {
-            Basis::SyscallOnFile(name, evidence.file)
+            Basis::CallOnFile
         } else {
-            Basis::Syscall(name)
+            Basis::Call
         };
-        return verdict(reason, basis);
+        return (reason, basis);
     }
     if evidence.iowait {
         // Only a fault brings a thread to a device from outside of a system call.
-        let in_user_code = evidence.syscall_read && evidence.syscall.is_none() && !evidence.kthread;
-        return if in_user_code {
-            verdict(Reason::PageFault, Basis::FaultIowait)
+        return if evidence.call == Call::None && !evidence.kthread {
+            (Reason::PageFault, Basis::FaultIowait)
         } else {
-            verdict(Reason::DiskIo, Basis::Iowait)
+            (Reason::DiskIo, Basis::Iowait)
         };
     }
-    match (evidence.syscall, evidence.kthread, evidence.state) {
-        (Some(name), _, _) => verdict(Reason::Other, Basis::Syscall(name)),
-        (None, true, WaitState::Sleeping) => verdict(Reason::KthreadIdle, Basis::KernelThread),
-        _ => verdict(Reason::Unknown, Basis::Nothing),
+    match (evidence.call, evidence.kthread, evidence.state) {
+        (Call::Number(_) | Call::Foreign, _, _) => (Reason::Other, Basis::Call),
+        (_, true, WaitState::Sleeping) => (Reason::KthreadIdle, Basis::KernelThread),
+        _ => (Reason::Unknown, Basis::Nothing),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Basis, Evidence, FileKind, Verdict, classify};
+    use super::{Basis, Call, Evidence, FileKind, Stack, Wait, classify, symbols};
     use crate::core::reason::Reason;
     use crate::core::state::WaitState;
 
-    const NOTHING: Evidence<'_> = Evidence {
+    const NOTHING: Evidence = Evidence {
         state: WaitState::Sleeping,
         iowait: false,
         kthread: false,
-        syscall: None,
-        syscall_read: true,
+        call: Call::None,
         file: FileKind::NotKnown,
-        stack: &[],
+        symbol: None,
     };
 
     #[track_caller]
-    fn check(evidence: Evidence<'_>, reason: Reason, basis: Basis) {
-        assert_eq!(
-            classify(&evidence),
-            Verdict { reason, basis },
-            "{evidence:?}"
-        );
+    fn check(evidence: Evidence, reason: Reason, basis: Basis) -> Wait {
+        let wait = classify(&evidence);
+        assert_eq!((wait.reason, wait.basis), (reason, basis), "{evidence:?}");
+        wait
+    }
+
+    fn stack(frames: &[&str]) -> Stack {
+        Stack::new(frames.iter().map(|&frame| frame.to_owned()).collect())
+    }
+
+    fn call(name: &str) -> Call {
+        Call::named(name).expect("a call of every architecture")
     }
 
     #[test]
     fn a_stop_outweighs_everything() {
-        let stack: &[&str] = &["futex_do_wait"];
+        let symbol = symbols::find(&["futex_do_wait"]);
         for state in [WaitState::Stopped, WaitState::Traced, WaitState::Frozen] {
-            check(
-                Evidence {
-                    state,
-                    stack,
-                    ..NOTHING
-                },
-                Reason::Stopped,
-                Basis::State,
-            );
+            let evidence = Evidence {
+                state,
+                symbol,
+                ..NOTHING
+            };
+            check(evidence, Reason::Stopped, Basis::State);
         }
     }
 
     #[test]
     fn a_stack_outweighs_a_call() {
-        let evidence = Evidence {
-            syscall: Some("read"),
-            file: FileKind::Pipe,
-            stack: &["__schedule", "handle_userfault", "pipe_read"],
-            ..NOTHING
-        };
-        check(
-            evidence,
-            Reason::PageFault,
-            Basis::Symbol("handle_userfault"),
+        let read = check(
+            Evidence {
+                call: call("read"),
+                ..NOTHING
+            },
+            Reason::Other,
+            Basis::Call,
         );
+        assert_eq!(read.name(), "other(read)");
+        let wait = read.with(
+            FileKind::Pipe,
+            &stack(&["__schedule", "handle_userfault", "pipe_read"]),
+        );
+        assert_eq!(wait.reason, Reason::PageFault);
+        assert_eq!(wait.explain(), "kernel function handle_userfault");
     }
 
     #[test]
     fn a_call_counts_where_the_stack_says_nothing() {
-        let stack: &[&str] = &["__schedule", "schedule"];
-        let read = Evidence {
-            syscall: Some("read"),
-            stack,
+        let read = classify(&Evidence {
+            call: call("read"),
             ..NOTHING
-        };
-        let basis = Basis::SyscallOnFile("read", FileKind::InetSocket);
-        check(
-            Evidence {
-                file: FileKind::InetSocket,
-                ..read
-            },
-            Reason::NetRecv,
-            basis,
+        });
+        let wait = read.with(FileKind::InetSocket, &stack(&["__schedule", "schedule"]));
+        assert_eq!(
+            (wait.reason, wait.basis),
+            (Reason::NetRecv, Basis::CallOnFile)
         );
-        check(read, Reason::Other, Basis::Syscall("read"));
+        assert_eq!(wait.explain(), "system call read, inet socket");
         let futex = Evidence {
-            syscall: Some("futex"),
+            call: call("futex"),
             ..NOTHING
         };
-        check(futex, Reason::Lock, Basis::Syscall("futex"));
+        check(futex, Reason::Lock, Basis::Call);
+        let foreign = Evidence {
+            call: Call::Foreign,
+            ..NOTHING
+        };
+        let wait = check(foreign, Reason::Other, Basis::Call);
+        assert_eq!(wait.name(), "other(foreign-abi)");
+    }
+
+    #[test]
+    fn a_device_wait_of_a_syncing_call_is_a_sync() {
+        for (name, reason) in [("fdatasync", Reason::FsSync), ("read", Reason::DiskIo)] {
+            let wait = classify(&Evidence {
+                call: call(name),
+                ..NOTHING
+            });
+            let wait = wait.with(FileKind::Regular, &stack(&["io_schedule"]));
+            assert_eq!(wait.reason, reason, "{name}");
+        }
     }
 
     #[test]
@@ -251,73 +360,49 @@ mod tests {
             iowait: true,
             ..NOTHING
         };
-        check(
-            Evidence {
-                syscall: Some("openat"),
-                ..waits
-            },
-            Reason::DiskIo,
-            Basis::Iowait,
-        );
         check(waits, Reason::PageFault, Basis::FaultIowait);
-        check(
-            Evidence {
-                kthread: true,
-                ..waits
-            },
-            Reason::DiskIo,
-            Basis::Iowait,
-        );
-        check(
-            Evidence {
-                syscall_read: false,
-                ..waits
-            },
-            Reason::DiskIo,
-            Basis::Iowait,
-        );
+        let in_call = Evidence {
+            call: call("openat"),
+            ..waits
+        };
+        check(in_call, Reason::DiskIo, Basis::Iowait);
+        let kthread = Evidence {
+            kthread: true,
+            ..waits
+        };
+        check(kthread, Reason::DiskIo, Basis::Iowait);
+        let unread = Evidence {
+            call: Call::NotRead,
+            ..waits
+        };
+        check(unread, Reason::DiskIo, Basis::Iowait);
     }
 
     #[test]
     fn kernel_threads_idle_only_where_they_say_so() {
-        let kthread = Evidence {
+        let of = |state| Evidence {
             kthread: true,
+            state,
             ..NOTHING
         };
-        check(kthread, Reason::KthreadIdle, Basis::KernelThread);
         check(
-            Evidence {
-                state: WaitState::Idle,
-                ..kthread
-            },
+            of(WaitState::Sleeping),
             Reason::KthreadIdle,
-            Basis::State,
+            Basis::KernelThread,
         );
-        check(
-            Evidence {
-                state: WaitState::Parked,
-                ..kthread
-            },
-            Reason::KthreadIdle,
-            Basis::State,
-        );
-        let busy = Evidence {
-            state: WaitState::Uninterruptible,
-            ..kthread
-        };
+        check(of(WaitState::Idle), Reason::KthreadIdle, Basis::State);
+        check(of(WaitState::Parked), Reason::KthreadIdle, Basis::State);
+        let busy = of(WaitState::Uninterruptible);
         check(busy, Reason::Unknown, Basis::Nothing);
     }
 
     #[test]
     fn without_evidence_nothing_is_said() {
         check(NOTHING, Reason::Unknown, Basis::Nothing);
-        check(
-            Evidence {
-                syscall_read: false,
-                ..NOTHING
-            },
-            Reason::Unknown,
-            Basis::Nothing,
-        );
+        let unread = Evidence {
+            call: Call::NotRead,
+            ..NOTHING
+        };
+        check(unread, Reason::Unknown, Basis::Nothing);
     }
 }

@@ -9,11 +9,40 @@ pub struct Rule {
     pub symbol: &'static str,
     /// What a thread in it waits for.
     pub reason: Reason,
+    /// It decides only where it waits itself, not in a function that it has called: apart from those by
+    /// which every wait gets to the scheduler.
+    pub innermost: bool,
 }
 
 const fn rule(symbol: &'static str, reason: Reason) -> Rule {
-    Rule { symbol, reason }
+    Rule {
+        symbol,
+        reason,
+        innermost: false,
+    }
 }
+
+const fn innermost(symbol: &'static str, reason: Reason) -> Rule {
+    Rule {
+        symbol,
+        reason,
+        innermost: true,
+    }
+}
+
+/// Functions by which waits get to the scheduler, as [`Rule::symbol`].
+const SCHEDULER: &[&str] = &[
+    "__schedule",
+    "schedule",
+    "schedule_timeout*",
+    "schedule_preempt_disabled",
+    "schedule_hrtimeout*",
+    "preempt_schedule*",
+    "freezable_schedule*",
+    "wait_for_completion*",
+    "__wait_for_common",
+    "do_wait_for_common",
+];
 
 /// The rules, the most telling first: the first one that any frame fits decides. What takes memory or
 /// a page away from whatever the thread was doing stands before what it was doing.
@@ -104,13 +133,16 @@ pub const RULES: &[Rule] = &[
     rule("n_tty_write", Reason::Tty),
     rule("tty_wait_until_sent", Reason::Tty),
     rule("wait_for_vfork_done", Reason::ChildWait),
+    // Where the compiler has made one of the two.
+    innermost("kernel_clone", Reason::ChildWait),
+    innermost("_do_fork", Reason::ChildWait),
     rule("do_wait", Reason::ChildWait),
     rule("kernel_wait4", Reason::ChildWait),
     rule("ep_poll", Reason::EventWait),
     rule("do_sys_poll", Reason::EventWait),
     rule("do_select", Reason::EventWait),
     rule("eventfd_read", Reason::EventWait),
-    rule("timerfd_read*", Reason::EventWait),
+    rule("timerfd_read*", Reason::Sleep),
     rule("signalfd_read*", Reason::EventWait),
     rule("inotify_read", Reason::EventWait),
     rule("fanotify_read", Reason::EventWait),
@@ -123,31 +155,70 @@ pub const RULES: &[Rule] = &[
     rule("exit_mm", Reason::Exit),
 ];
 
-fn fits(rule: &Rule, function: &str) -> bool {
+fn fits(symbol: &str, function: &str) -> bool {
     let bare = function.split('.').next().unwrap_or(function);
-    match rule.symbol.strip_suffix('*') {
+    match symbol.strip_suffix('*') {
         Some(prefix) => bare.starts_with(prefix),
-        None => bare == rule.symbol,
+        None => bare == symbol,
     }
 }
 
-/// The first rule that a function of the stack fits.
-///
-/// Calls that make data safe wait for the same things as others; the call's name tells them apart.
+/// A rule of [`RULES`], by its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(u16);
+
+impl RuleId {
+    /// The function that it is about.
+    #[must_use]
+    pub fn symbol(self) -> &'static str {
+        RULES
+            .get(usize::from(self.0))
+            .map_or("", |rule| rule.symbol)
+    }
+}
+
+/// A kernel stack, and what it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stack {
+    frames: Vec<String>,
+    found: Option<(RuleId, Reason)>,
+}
+
+impl Stack {
+    /// One of these functions, the innermost first.
+    #[must_use]
+    pub fn new(frames: Vec<String>) -> Self {
+        let found = find(&frames);
+        Self { frames, found }
+    }
+
+    /// The functions, the innermost first.
+    #[must_use]
+    pub fn frames(&self) -> &[String] {
+        &self.frames
+    }
+
+    /// The rule that decides for it, and what a thread there waits for.
+    #[must_use]
+    pub fn found(&self) -> Option<(RuleId, Reason)> {
+        self.found
+    }
+}
+
+/// The first rule that a function of the stack fits, and what a thread there waits for.
 #[must_use]
-pub fn find(stack: &[&str], syscall: Option<&str>) -> Option<(&'static str, Reason)> {
-    let rule = RULES
-        .iter()
-        .find(|rule| stack.iter().any(|function| fits(rule, function)))?;
-    let syncs = matches!(
-        syscall,
-        Some("fsync" | "fdatasync" | "sync" | "syncfs" | "sync_file_range" | "msync")
-    );
-    let reason = match rule.reason {
-        Reason::DiskIo if syncs => Reason::FsSync,
-        reason => reason,
-    };
-    Some((rule.symbol, reason))
+pub fn find<S: AsRef<str>>(stack: &[S]) -> Option<(RuleId, Reason)> {
+    let mut functions = stack.iter().map(AsRef::as_ref);
+    let waits_in = functions.find(|function| !SCHEDULER.iter().any(|its| fits(its, function)));
+    let place = RULES.iter().position(|rule| {
+        if rule.innermost {
+            waits_in.is_some_and(|function| fits(rule.symbol, function))
+        } else {
+            let mut functions = stack.iter().map(AsRef::as_ref);
+            functions.any(|function| fits(rule.symbol, function))
+        }
+    })?;
+    Some((RuleId(u16::try_from(place).ok()?), RULES.get(place)?.reason))
 }
 
 #[cfg(test)]
@@ -167,26 +238,39 @@ mod tests {
         for rule in RULES {
             let function = example(rule.symbol);
             let stack = ["schedule", &function, "do_syscall_64"];
-            let found = find(&stack, None);
+            let found = find(&stack);
             assert_eq!(
                 found.map(|(_, reason)| reason),
                 Some(rule.reason),
                 "{}",
                 rule.symbol
             );
-            let deciding = found.map_or("", |(symbol, _)| symbol);
+            let deciding = found.map_or("", |(rule, _)| rule.symbol());
             assert_eq!(deciding, rule.symbol, "{} is shadowed", rule.symbol);
         }
     }
 
     #[test]
+    fn some_decide_only_where_they_wait_themselves() {
+        let waits = [
+            "__schedule",
+            "schedule",
+            "wait_for_completion_state",
+            "kernel_clone",
+        ];
+        assert_eq!(find(&waits).map(|found| found.1), Some(Reason::ChildWait));
+        let calls = ["__schedule", "schedule", "something_else", "kernel_clone"];
+        assert_eq!(find(&calls), None);
+    }
+
+    #[test]
     fn the_part_that_a_compiler_appends_is_ignored() {
         assert_eq!(
-            find(&["futex_do_wait.isra.0"], None),
+            find(&["futex_do_wait.isra.0"]).map(|(rule, reason)| (rule.symbol(), reason)),
             Some(("futex_do_wait", Reason::Lock))
         );
         assert_eq!(
-            find(&["io_schedule_prepare"], None),
+            find(&["io_schedule_prepare"]),
             None,
             "another function, not a suffix"
         );
@@ -200,31 +284,13 @@ mod tests {
             "handle_mm_fault",
             "tcp_recvmsg",
         ];
-        assert_eq!(
-            find(&stack, Some("recvfrom")).map(|f| f.1),
-            Some(Reason::PageFault)
-        );
+        assert_eq!(find(&stack).map(|f| f.1), Some(Reason::PageFault));
         let stack = [
             "io_schedule",
             "shrink_node",
             "try_to_free_pages",
             "pipe_write",
         ];
-        assert_eq!(
-            find(&stack, Some("write")).map(|f| f.1),
-            Some(Reason::MemoryReclaim)
-        );
-    }
-
-    #[test]
-    fn a_device_wait_of_a_syncing_call_is_a_sync() {
-        assert_eq!(
-            find(&["io_schedule"], Some("fdatasync")).map(|f| f.1),
-            Some(Reason::FsSync)
-        );
-        assert_eq!(
-            find(&["io_schedule"], Some("read")).map(|f| f.1),
-            Some(Reason::DiskIo)
-        );
+        assert_eq!(find(&stack).map(|f| f.1), Some(Reason::MemoryReclaim));
     }
 }

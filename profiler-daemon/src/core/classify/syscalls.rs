@@ -71,6 +71,7 @@ pub const RULES: &[Rule] = &[
     on(READS, FileKind::UnixSocket, Reason::UnixSocket),
     on(READS, FileKind::Tty, Reason::Tty),
     on(READS, FileKind::Event, Reason::EventWait),
+    on(READS, FileKind::Timer, Reason::Sleep),
     on(READS, FileKind::Userfault, Reason::EventWait),
     on(WRITES, FileKind::Regular, Reason::DiskIo),
     on(WRITES, FileKind::Block, Reason::DiskIo),
@@ -87,14 +88,13 @@ pub const RULES: &[Rule] = &[
     on(&["splice", "tee", "vmsplice"], FileKind::Pipe, Reason::Pipe),
 ];
 
-/// The rule for a call on a kind of file: the call's name, whether the kind of file was needed, and
-/// what it waits for.
+/// The rule for a call on a kind of file: whether the kind of file was needed, and what it waits for.
 #[must_use]
-pub fn find(call: &'static str, file: FileKind) -> Option<(&'static str, bool, Reason)> {
+pub fn find(call: &str, file: FileKind) -> Option<(bool, Reason)> {
     RULES
         .iter()
         .find(|rule| rule.calls.contains(&call) && rule.file.is_none_or(|kind| kind == file))
-        .map(|rule| (call, rule.file.is_some(), rule.reason))
+        .map(|rule| (rule.file.is_some(), rule.reason))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
         for rule in RULES {
             for &call in rule.calls {
                 let file = rule.file.unwrap_or(FileKind::NotKnown);
-                let expected = Some((call, rule.file.is_some(), rule.reason));
+                let expected = Some((rule.file.is_some(), rule.reason));
                 assert_eq!(find(call, file), expected, "{call} on {file:?}");
             }
         }
