@@ -56,7 +56,7 @@ fn threads_beyond_the_list_are_counted_and_stay_in_the_total() {
     let target = &snapshot.targets[0];
     assert_eq!(target.threads.len(), LISTED as usize);
     assert_eq!(target.unlisted, u64::from(beyond));
-    for figures in [&target.total, &snapshot.host] {
+    for figures in [&target.total.figures, &snapshot.host] {
         let all = u128::from(LISTED + beyond);
         assert_eq!(figures.time(Share::Runnable), 2 * all);
         assert_eq!(figures.time(Share::Running), 3 * all);

@@ -119,7 +119,8 @@ fn each_key_has_its_flag() {
             panic!("{} is no flag", key.flag);
         };
         // What attach does by default is not the service's.
-        if !key.path.starts_with("target.") && key.path != "probes.wakeups" {
+        let differs = matches!(key.path, "probes.wakeups" | "probes.wakers");
+        if !key.path.starts_with("target.") && !differs {
             let default = format!("[default: {}]", key.value.trim_matches('"'));
             assert!(help.contains(&default), "{}: {help}", key.flag);
         }
@@ -154,6 +155,7 @@ fn unknown_keys_are_named_with_the_nearest() {
     error(
         "colour = \"blue\"\n",
         "x.toml:1: unknown key `colour`; known keys: listen, ring.records_per_cpu, probes.wakeups, \
+         probes.reasons, probes.wakers, probes.stacks, \
          probes.clock, probes.stats_interval, drain.max_interval, target.name, target.pid, target.tid, \
          target.comm",
     );

@@ -453,9 +453,12 @@ fn every_conflict_is_counted_and_books_no_more_than_was_seen() {
         let lost = row.steps.iter().filter(|step| matches!(step, Loss(..)));
         assert_eq!(snapshot.counts.lost, lost.count() as u64, "{what}: lost");
         let total = &snapshot.targets[0].total;
-        let time_us = Share::ALL.map(|share| total.time(share) / 1_000);
+        let time_us = Share::ALL.map(|share| total.figures.time(share) / 1_000);
         assert_eq!(time_us, row.time_us, "{what}: {:?}", Share::ALL);
-        let samples = [total.runqueue_delay.count(), total.offcpu.count()];
+        let samples = [
+            total.figures.runqueue_delay.count(),
+            total.figures.offcpu.count(),
+        ];
         assert_eq!(samples, row.samples, "{what}: samples");
     }
 }
@@ -487,5 +490,5 @@ fn a_thread_does_not_end_before_it_came_to_its_target() {
     let thread = &snapshot.targets[0].threads[0];
     assert_eq!(thread.observed_from_ns, ns(50));
     assert_eq!(thread.ended_ns, Some(ns(50)));
-    assert_eq!(thread.figures.observed_ns(), 0);
+    assert_eq!(thread.account.figures.observed_ns(), 0);
 }

@@ -227,7 +227,7 @@ fn a_new_generation_begins_anew() {
     let mut scrape = scrape(history(false));
     let first = parse(&exporter.openmetrics(&scrape).expect("encodes"))[series];
     assert!(first > 1.0);
-    scrape.snapshot.targets[0].total = schedscope::core::Figures::default();
+    scrape.snapshot.targets[0].total.figures = schedscope::core::Figures::default();
     let held = parse(&exporter.openmetrics(&scrape).expect("encodes"))[series];
     assert_eq!(
         held.to_bits(),
@@ -273,7 +273,7 @@ proptest! {
             now_ns += step_ns / 3;
             core.feed(&streams, now_ns);
             let snapshot = core.snapshot();
-            let truth = [snapshot.host.observed_ns(), snapshot.targets[0].total.observed_ns()];
+            let truth = [snapshot.host.observed_ns(), snapshot.targets[0].total.figures.observed_ns()];
             let text = exporter.openmetrics(&scrape(snapshot)).expect("encodes");
             let after = counters(&text);
             for (series, value) in &before {

@@ -349,7 +349,7 @@ fn stopped_time_is_blocked_time() {
     if !may_load_probes("stopped_time_is_blocked_time") {
         return;
     }
-    for (workload, kind) in [("sigstop", "stopped"), ("ptrace", "traced")] {
+    for (workload, kind) in [("sigstop", "stopped"), ("ptrace", "stopped")] {
         let running = Workload::start(workload, &["--duration", "1s"]).expect("no special needs");
         let (pid, tid) = running.member("stoppee");
         // It ends with the workload, so the window is the rest of its life.

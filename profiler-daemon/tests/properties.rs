@@ -11,7 +11,8 @@ use profiler_ebpf::{KIND_OFFSET, Kind, RawRecord, Switch, ThreadRecord};
 use proptest::prelude::*;
 use schedscope::core::decode::Event;
 use schedscope::core::{
-    Conflicts, Core, Figures, Selector, Share, Snapshot, Stream, TargetSpec, ThreadSnapshot,
+    Account, Cause, Conflicts, Core, Figures, Origin, Selector, Share, Snapshot, Stream,
+    TargetSpec, ThreadSnapshot,
 };
 use wildmatch::WildMatch;
 
@@ -117,7 +118,7 @@ fn row(thread: &ThreadSnapshot, exchanged: &BTreeSet<u32>) -> Row {
         id,
         thread.observed_from_ns,
         thread.ended_ns,
-        Truth::from(&thread.figures),
+        Truth::from(&thread.account.figures),
     )
 }
 
@@ -192,20 +193,38 @@ fn check_exact(run: &Run, taken: Taken, snapshot: &Snapshot) {
     }
     assert_eq!(seen.len(), rows.len(), "threads of the target");
     assert_eq!(
-        Truth::from(&of_target.total),
+        Truth::from(&of_target.total.figures),
         target,
         "the target at {at_ns}"
     );
 }
 
-/// The parts of all figures sum to the time that was observed.
+/// The parts of all figures sum to the time that was observed, and so do whys and whos.
 fn check_books(snapshot: &Snapshot) {
+    check_parts(snapshot);
+    for target in &snapshot.targets {
+        check_detail(&target.total);
+        for thread in &target.threads {
+            check_detail(&thread.account);
+        }
+    }
+}
+
+/// The parts of all figures sum to the time that was observed. (In a difference of two snapshots whys
+/// and whos need not: what a wait was taken for may have changed in between.)
+fn check_parts(snapshot: &Snapshot) {
     let parts = |figures: &Figures| {
-        let blocked: u128 = schedscope::core::WaitState::ALL
-            .iter()
-            .map(|&w| figures.blocked(w))
+        let blocked: u128 = schedscope::core::Reason::all()
+            .map(|reason| figures.blocked(reason))
             .sum();
         assert_eq!(blocked, figures.time(Share::Blocked));
+        let queued = figures.time(Share::Runnable);
+        let causes = Cause::ALL.iter().map(|&cause| figures.runnable(cause));
+        assert_eq!(causes.sum::<u128>(), queued);
+        let origins = Origin::ALL
+            .iter()
+            .map(|&origin| figures.runnable_from(origin));
+        assert_eq!(origins.sum::<u128>(), queued);
         figures.observed_ns()
     };
     parts(&snapshot.host);
@@ -217,11 +236,26 @@ fn check_books(snapshot: &Snapshot) {
                 .unwrap_or(snapshot.at_ns)
                 .checked_sub(thread.observed_from_ns)
                 .expect("ends after it began");
-            assert_eq!(parts(&thread.figures), u128::from(life_ns), "{thread:?}");
-            sum += parts(&thread.figures);
+            assert_eq!(
+                parts(&thread.account.figures),
+                u128::from(life_ns),
+                "{thread:?}"
+            );
+            sum += parts(&thread.account.figures);
         }
-        assert_eq!(parts(&target.total), sum);
+        assert_eq!(parts(&target.total.figures), sum);
     }
+}
+
+/// What is told of whys and whos sums to what they are told of.
+fn check_detail(account: &Account) {
+    let Account { figures, detail } = account;
+    let waits: u128 = detail.waits.rows().iter().map(|row| row.2.ns).sum();
+    let waits = waits + detail.waits.other().ns;
+    assert_eq!(waits, figures.time(Share::Blocked));
+    let culprits: u128 = detail.culprits.rows().iter().map(|row| row.2.ns).sum();
+    let culprits = culprits + detail.culprits.other().ns;
+    assert_eq!(culprits, figures.runnable(Cause::Contended));
 }
 
 /// A few moments of a window, in order.
@@ -278,7 +312,7 @@ fn check_sound(run: &Run, snapshot: &Snapshot) {
             is_wake_hidden: false,
         };
         let truth = machine.truth(task, view);
-        let seen = Truth::from(&thread.figures);
+        let seen = Truth::from(&thread.account.figures);
         let at_most = |seen: u128, truth: u128, what: &str| {
             assert!(
                 seen <= truth,
@@ -382,7 +416,8 @@ fn check_longest(run: &Run, snapshot: &Snapshot, but: Unprovable) {
     }
     let longest = |stays_ns: &[u64]| stays_ns.iter().max().copied().unwrap_or(0) + but.error_ns;
     let stays = [longest(&all.queued_ns), longest(&all.offcpu_ns)];
-    let all = std::iter::once(&snapshot.host).chain(snapshot.targets.iter().map(|t| &t.total));
+    let all =
+        std::iter::once(&snapshot.host).chain(snapshot.targets.iter().map(|t| &t.total.figures));
     for figures in all {
         let seen = [figures.runqueue_delay.max_ns(), figures.offcpu.max_ns()];
         for (seen, longest) in seen.iter().zip(stays) {
@@ -460,7 +495,7 @@ proptest! {
         let mut sum = Truth::default();
         let last = show(&run, taken, seed, |now| {
             let step = before.as_ref().map_or_else(|| now.clone(), |before| now.since(before));
-            check_books(&step);
+            check_parts(&step);
             sum.add(&Truth::from(&step.host));
             before = Some(now.clone());
         });
@@ -618,7 +653,7 @@ proptest! {
             let snapshot = core.snapshot();
             check_books(&snapshot);
             if let Some(before) = &before {
-                check_books(&snapshot.since(before));
+                check_parts(&snapshot.since(before));
             }
             before = Some(snapshot);
         }

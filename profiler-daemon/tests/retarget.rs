@@ -37,11 +37,11 @@ fn running_ns(snapshot: &Snapshot, name: &str) -> Option<u128> {
     assert_eq!(
         Share::ALL
             .iter()
-            .map(|&share| target.total.time(share))
+            .map(|&share| target.total.figures.time(share))
             .sum::<u128>(),
-        target.total.observed_ns(),
+        target.total.figures.observed_ns(),
     );
-    Some(target.total.time(Share::Running))
+    Some(target.total.figures.time(Share::Running))
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_target_that_stays_keeps_its_figures_and_a_new_one_counts_from_now_on() {
     );
     let comes = after.targets.iter().find(|target| target.name == "comes");
     assert_eq!(
-        comes.map(|target| target.total.observed_ns()),
+        comes.map(|target| target.total.figures.observed_ns()),
         Some(200),
         "450 to 650"
     );

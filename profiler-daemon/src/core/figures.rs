@@ -1,16 +1,16 @@
 //! Figures of a thread, a target or the host, and their differences.
 
 use super::histogram::LatencyHistogram;
-use super::state::WaitState;
-use super::thread::Share;
+use super::reason::Reason;
+use super::spent::{Cause, Origin, Share, Spent};
 
 /// Everything that is counted for one thread, for a target or for the host.
 ///
 /// Sums of time have 128 bits: 100,000 threads fill 64 bits of nanoseconds in two days.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Figures {
-    time_ns: [u128; Share::ALL.len()],
-    blocked_ns: [u128; WaitState::COUNT],
+    /// By [`Spent::index`].
+    time_ns: [u128; Spent::COUNT],
     /// How long it queued each time before it got a CPU.
     pub runqueue_delay: LatencyHistogram,
     /// How long it was off the CPU each time, from leaving to coming back, queueing included.
@@ -28,17 +28,58 @@ pub struct Figures {
     pub censored: u64,
 }
 
+impl Default for Figures {
+    fn default() -> Self {
+        Self {
+            time_ns: [0; Spent::COUNT],
+            runqueue_delay: LatencyHistogram::default(),
+            offcpu: LatencyHistogram::default(),
+            voluntary: 0,
+            involuntary: 0,
+            wakeups: 0,
+            migrations: 0,
+            censored: 0,
+        }
+    }
+}
+
 impl Figures {
-    /// Time in this share, in nanoseconds.
+    /// Time spent so, in nanoseconds.
     #[must_use]
-    pub fn time(&self, share: Share) -> u128 {
-        self.time_ns[share as usize]
+    pub fn spent(&self, spent: Spent) -> u128 {
+        self.time_ns[spent.index()]
     }
 
-    /// [`Share::Blocked`] in this state, in nanoseconds; over all states it sums to that, exactly.
+    /// Time in this share, in nanoseconds: the sum of what it is divided into.
     #[must_use]
-    pub fn blocked(&self, wait: WaitState) -> u128 {
-        self.blocked_ns[wait.index()]
+    pub fn time(&self, share: Share) -> u128 {
+        self.sum(|spent| spent.share() == share)
+    }
+
+    /// [`Share::Blocked`] for this reason, in nanoseconds.
+    #[must_use]
+    pub fn blocked(&self, reason: Reason) -> u128 {
+        self.spent(Spent::Blocked(reason))
+    }
+
+    /// [`Share::Runnable`] with this cause, in nanoseconds.
+    #[must_use]
+    pub fn runnable(&self, cause: Cause) -> u128 {
+        self.sum(|spent| matches!(spent, Spent::Queued(_, its) if its == cause))
+    }
+
+    /// [`Share::Runnable`] that began so, in nanoseconds.
+    #[must_use]
+    pub fn runnable_from(&self, origin: Origin) -> u128 {
+        self.sum(|spent| matches!(spent, Spent::Queued(its, _) if its == origin))
+    }
+
+    fn sum(&self, mut counts: impl FnMut(Spent) -> bool) -> u128 {
+        Spent::all()
+            .zip(&self.time_ns)
+            .filter(|&(spent, _)| counts(spent))
+            .map(|(_, ns)| ns)
+            .sum()
     }
 
     /// All the time observed, in nanoseconds: the sum of the shares.
@@ -47,27 +88,37 @@ impl Figures {
         self.time_ns.iter().sum()
     }
 
-    /// Adds time that was spent in a share; `wait` says how, for [`Share::Blocked`].
+    /// Adds time that was spent so.
     #[inline]
-    pub(super) fn add_time(&mut self, share: Share, wait: WaitState, duration_ns: u64) {
-        let duration_ns = u128::from(duration_ns);
-        self.time_ns[share as usize] += duration_ns;
-        if share == Share::Blocked {
-            self.blocked_ns[wait.index()] += duration_ns;
-        }
+    pub(super) fn add_time(&mut self, spent: Spent, duration_ns: u64) {
+        self.time_ns[spent.index()] += u128::from(duration_ns);
     }
 
     /// What was added since `earlier`, an older copy of these.
     ///
     /// What an open span is taken for may change when it ends: a wait of unknown end turns out to
-    /// have been followed by a time on the run queue, or a doubt is cleared. The time that was
-    /// counted as something else before is then left out here, so that the shares sum to what was
-    /// observed in between, and none is below zero.
+    /// have been followed by a time on the run queue, its reason is understood better, or a doubt is
+    /// cleared. The time that was counted as something else before is then left out here, so that the
+    /// parts sum to what was observed in between, and none is below zero.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let mut this = Self {
-            time_ns: [0; Share::ALL.len()],
-            blocked_ns: [0; WaitState::COUNT],
+        let pairs = || self.time_ns.iter().zip(&earlier.time_ns);
+        let mut time_ns = [0; Spent::COUNT];
+        for (growth, (now, before)) in time_ns.iter_mut().zip(pairs()) {
+            *growth = now.saturating_sub(*before);
+        }
+        let mut moved: u128 = pairs()
+            .map(|(now, before)| before.saturating_sub(*now))
+            .sum();
+        while moved > 0
+            && let Some(largest) = time_ns.iter_mut().max().filter(|growth| **growth > 0)
+        {
+            let taken = moved.min(*largest);
+            *largest -= taken;
+            moved -= taken;
+        }
+        Self {
+            time_ns,
             runqueue_delay: self.runqueue_delay.since(&earlier.runqueue_delay),
             offcpu: self.offcpu.since(&earlier.offcpu),
             voluntary: self.voluntary.saturating_sub(earlier.voluntary),
@@ -75,60 +126,23 @@ impl Figures {
             wakeups: self.wakeups.saturating_sub(earlier.wakeups),
             migrations: self.migrations.saturating_sub(earlier.migrations),
             censored: self.censored.saturating_sub(earlier.censored),
-        };
-        let now: Vec<u128> = self.cells().collect();
-        let before: Vec<u128> = earlier.cells().collect();
-        let mut growth: Vec<u128> = now
-            .iter()
-            .zip(&before)
-            .map(|(now, before)| now.saturating_sub(*before))
-            .collect();
-        let mut moved: u128 = now
-            .iter()
-            .zip(&before)
-            .map(|(now, before)| before.saturating_sub(*now))
-            .sum();
-        while moved > 0
-            && let Some(largest) = growth.iter_mut().max().filter(|growth| **growth > 0)
-        {
-            let taken = moved.min(*largest);
-            *largest -= taken;
-            moved -= taken;
         }
-        for (cell, growth) in growth.into_iter().enumerate() {
-            match cell.checked_sub(WaitState::COUNT) {
-                None => {
-                    this.blocked_ns[cell] = growth;
-                    this.time_ns[Share::Blocked as usize] += growth;
-                }
-                Some(number) => this.time_ns[Self::WHOLE[number] as usize] = growth,
-            }
-        }
-        this
-    }
-
-    /// Shares that have no finer division.
-    const WHOLE: [Share; 3] = [Share::Running, Share::Runnable, Share::Unknown];
-
-    /// All time in its finest division: blocked time by state, then the other shares.
-    fn cells(&self) -> impl Iterator<Item = u128> + '_ {
-        self.blocked_ns
-            .iter()
-            .copied()
-            .chain(Self::WHOLE.map(|share| self.time(share)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Figures;
-    use crate::core::state::WaitState;
-    use crate::core::thread::Share;
+    use crate::core::reason::Reason;
+    use crate::core::spent::{Cause, Origin, Share, Spent};
 
-    fn of(shares: &[(Share, u64)]) -> Figures {
+    const QUEUED: Spent = Spent::Queued(Origin::Woken, Cause::Contended);
+    const BLOCKED: Spent = Spent::Blocked(Reason::Lock);
+
+    fn of(parts: &[(Spent, u64)]) -> Figures {
         let mut figures = Figures::default();
-        for &(share, duration_ns) in shares {
-            figures.add_time(share, WaitState::Sleeping, duration_ns);
+        for &(spent, duration_ns) in parts {
+            figures.add_time(spent, duration_ns);
         }
         figures
     }
@@ -138,23 +152,30 @@ mod tests {
         let mut figures = Figures::default();
         let year_ns = 365 * 86_400 * 1_000_000_000;
         for _ in 0..100_000 {
-            figures.add_time(Share::Blocked, WaitState::Sleeping, year_ns);
+            figures.add_time(BLOCKED, year_ns);
         }
         assert_eq!(figures.observed_ns(), u128::from(year_ns) * 100_000);
     }
 
     #[test]
+    fn causes_and_origins_are_two_divisions_of_the_same_time() {
+        let figures = of(&[
+            (Spent::Queued(Origin::Woken, Cause::Contended), 1),
+            (Spent::Queued(Origin::Preempted, Cause::Contended), 20),
+            (Spent::Queued(Origin::Preempted, Cause::Throttled), 300),
+            (BLOCKED, 4000),
+        ]);
+        assert_eq!(figures.time(Share::Runnable), 321);
+        assert_eq!(figures.runnable(Cause::Contended), 21);
+        assert_eq!(figures.runnable(Cause::Throttled), 300);
+        assert_eq!(figures.runnable_from(Origin::Preempted), 320);
+        assert_eq!(figures.blocked(Reason::Lock), 4000);
+    }
+
+    #[test]
     fn time_that_turns_out_to_be_something_else_is_not_counted_twice() {
-        let earlier = of(&[
-            (Share::Running, 5),
-            (Share::Blocked, 100),
-            (Share::Unknown, 7),
-        ]);
-        let now = of(&[
-            (Share::Running, 9),
-            (Share::Blocked, 90),
-            (Share::Runnable, 33),
-        ]);
+        let earlier = of(&[(Spent::Running, 5), (BLOCKED, 100), (Spent::Unknown, 7)]);
+        let now = of(&[(Spent::Running, 9), (BLOCKED, 90), (QUEUED, 33)]);
         let since = now.since(&earlier);
         assert_eq!(since.observed_ns(), 20);
         assert_eq!(since.time(Share::Running), 4);

@@ -9,10 +9,14 @@ use std::ops::RangeInclusive;
 
 use profiler_ebpf::{ThreadRecord, thread_flags};
 
+use super::classify::{Call, Evidence, FileKind, classify};
+
 use super::conflict::Conflict;
 use super::reconstruct::{Cpu, Reconstruction};
-use super::state::{StateWord, WaitState};
-use super::thread::{Comm, NEVER, Origin, Share, State, Thread};
+use super::spans::What;
+use super::spent::Origin;
+use super::state::StateWord;
+use super::thread::{Comm, NEVER, NO_CPU, State, Thread};
 use super::threads::Slot;
 
 /// Passes of the iterator that wait for the records up to their end.
@@ -101,6 +105,7 @@ impl Reconstruction {
             }
             self.reap(&pass, now_ns);
             self.name_newborn(now_ns);
+            self.charge();
         }
         if self.passes.waiting.is_empty() {
             self.passes.vacated.clear();
@@ -238,7 +243,7 @@ impl Reconstruction {
                 if is_queued {
                     // When it was woken nobody can tell: the kernel may have counted a part of this
                     // stay on the run queue already.
-                    spans.settle(thread, now_ns, Share::Unknown, WaitState::Other);
+                    spans.settle(thread, now_ns, What::Unknown);
                     thread.state = state;
                 }
             }
@@ -319,7 +324,21 @@ fn state_of(record: &ThreadRecord) -> Option<State> {
     }
     match StateWord::read(record.state, false) {
         StateWord::Runnable => Some(State::Queued(Origin::Found)),
-        StateWord::Waiting(wait) => Some(State::Waiting(wait)),
+        StateWord::Waiting(state) => {
+            let has = |flag: u8| record.flags & flag != 0;
+            Some(State::Waiting(classify(&Evidence {
+                state,
+                iowait: has(thread_flags::IOWAIT),
+                kthread: has(thread_flags::KTHREAD),
+                call: if has(thread_flags::SYSCALL) {
+                    Call::from_wire(record.syscall)
+                } else {
+                    Call::NotRead
+                },
+                file: FileKind::NotKnown,
+                symbol: None,
+            })))
+        }
         StateWord::Dead | StateWord::New => None,
     }
 }
@@ -330,12 +349,17 @@ fn describe(thread: &mut Thread, record: &ThreadRecord) {
     thread.tgid = record.tgid;
     thread.parent_tgid = record.parent_tgid;
     thread.kthread = record.flags & thread_flags::KTHREAD != 0;
+    thread.cpu_cgroup = record.cpu_cgroup;
 }
 
 /// Takes over what a thread was read doing. Losses since the pass began put it in doubt.
 fn adopt(thread: &mut Thread, record: &ThreadRecord, state: State, begin_ns: u64) {
     thread.state = state;
     thread.cpu = record.cpu;
+    thread.queue_cpu = NO_CPU;
+    if matches!(state, State::Queued(_)) {
+        thread.queue_cpu = record.cpu;
+    }
     thread.runs = Some(record.runs);
     thread.delay_ns = record.run_delay_ns;
     thread.unqueued = false;

@@ -10,10 +10,16 @@
 //!   what the task iterator says of them.
 //! * `spans`: states to booked time and samples. [`conflict`] names what can be wrong with records and
 //!   what is done then; `gaps` knows what a loss puts in doubt.
-//! * [`classify`]: what is known of a wait to a [`reason`].
-//! * [`figures`] and [`histogram`]: what is counted.
+//! * [`classify`]: what is known of a wait to a [`reason`]; `why` collects it.
+//! * `timeline`: who had each CPU when. By it, and by the quotas of `quota`, `queue` divides a stay on a
+//!   run queue into its causes.
+//! * `history`: what threads did of late, and `blame`: whose doing a wait was; [`who`] names them.
+//! * [`figures`], [`histogram`] and [`ranking`]: what is counted, together an [`account`]; [`spent`] says
+//!   what time can be counted as, and [`worst`] keeps the longest waits.
 //! * [`snapshot`]: all figures at one moment.
 
+pub mod account;
+mod blame;
 pub mod classify;
 pub mod conflict;
 pub mod decode;
@@ -21,29 +27,45 @@ pub mod figures;
 mod found;
 mod gaps;
 pub mod histogram;
+mod history;
 pub mod merge;
+mod queue;
+mod quota;
+pub mod ranking;
 pub mod reason;
 mod reconstruct;
 pub mod snapshot;
 mod spans;
+pub mod spent;
 pub mod state;
 mod target;
 mod thread;
 mod threads;
+mod timeline;
+pub mod who;
+mod why;
+pub mod worst;
 
 use std::ops::RangeInclusive;
 
 use profiler_ebpf::ThreadRecord;
 
+pub use account::{Account, Detail};
+pub use classify::Wait;
 pub use conflict::{Conflict, Conflicts};
 pub use figures::Figures;
 pub use histogram::LatencyHistogram;
 pub use merge::Stream;
+pub use reason::Reason;
 pub use reconstruct::Reconstruction;
-pub use snapshot::{Counts, Snapshot, TargetSnapshot, ThreadSnapshot};
+pub use snapshot::{Counts, OpenWaits, Snapshot, TargetSnapshot, ThreadSnapshot, Waiting};
+pub use spent::{Cause, Origin, Share, Spent};
 pub use state::WaitState;
 pub use target::{Selector, TargetSpec};
-pub use thread::{Comm, Identity, Origin, Share};
+pub use thread::{Comm, Identity};
+pub use who::{Waker, WakerKind, Who};
+pub use why::Seen;
+pub use worst::{Link, LongWait, Waited, Worst};
 
 /// The whole way from records to figures, for live and for recorded ones.
 #[derive(Debug)]
@@ -74,6 +96,17 @@ impl Core {
     /// and after a loss the threads are cleared of doubt that are proven not to have run.
     pub fn found(&mut self, threads: &[ThreadRecord], read_ns: RangeInclusive<u64>) {
         self.machine.found(threads, read_ns);
+    }
+
+    /// Takes in what was seen of waits that end, before the records of their ends.
+    pub fn seen(&mut self, waits: impl IntoIterator<Item = Seen>) {
+        self.machine.seen(waits);
+    }
+
+    /// Takes in what was seen of waits that went on when it was looked at. All records up to then must
+    /// be in; what has ended since is left alone.
+    pub fn seen_waiting(&mut self, waits: impl IntoIterator<Item = Seen>) {
+        self.machine.seen_waiting(waits);
     }
 
     /// Takes in all records up to `watermark_ns` and returns how many of each stream were used.
@@ -142,6 +175,21 @@ impl Core {
             .iter()
             .filter(of_target)
             .map(|thread| thread.tgid)
+    }
+
+    /// Processes of the threads of all targets that are alive, once for each thread.
+    pub fn watched(&self) -> impl Iterator<Item = u32> + '_ {
+        let threads = self.machine.threads.iter();
+        threads
+            .filter(|thread| thread.target.is_some())
+            .map(|thread| thread.tgid)
+    }
+
+    /// Whether a thread of a target has been waiting for at least so long, nobody knows why.
+    #[must_use]
+    pub fn has_unexplained_wait(&self, elapsed_ns: u64) -> bool {
+        self.machine
+            .has_unexplained_wait(self.watermark_ns, elapsed_ns)
     }
 
     /// Everything up to here has been taken in.

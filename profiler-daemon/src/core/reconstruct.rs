@@ -4,19 +4,27 @@
 //! [`Spans`] book it, and opens the next. What is done when records contradict one another is in
 //! [`Conflict`].
 
-use profiler_ebpf::{Exec, Fork, Gap, RawRecord, Rename, Switch, Wakeup};
+use profiler_ebpf::{Exec, Fork, Gap, RawRecord, Rename, Switch, Throttled, Wakeup};
 use profiler_ebpf::{switch_flags, thread_flags};
 
+use super::account::Account;
 use super::conflict::{Conflict, Conflicts};
 use super::decode::Event;
 use super::figures::Figures;
 use super::found::Passes;
+use super::history::History;
+use super::queue::Arriving;
+use super::ranking::Ranking;
 use super::snapshot::{Counts, ThreadSnapshot};
 use super::spans::{Arrival, Spans, Stay};
+use super::spent::Origin;
 use super::state::{StateWord, WaitState};
 use super::target::{Selector, Target, TargetSpec};
-use super::thread::{Comm, NEVER, NO_CPU, Origin, State, Thread};
+use super::thread::{Comm, NEVER, NO_CPU, State, Thread};
 use super::threads::{Slot, Threads};
+use super::timeline::{Holder, Runner};
+use super::who::Departed;
+use super::why::{Evidence, call_of, wait_of};
 
 /// What a CPU is doing, as far as known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +45,11 @@ pub struct Reconstruction {
     pub(super) counts: Counts,
     pub(super) passes: Passes,
     pub(super) window_start_ns: Option<u64>,
+    pub(super) departed: Departed,
+    pub(super) history: History,
+    pub(super) evidence: Evidence,
+    /// What said, last on each CPU, how long a quota kept off the thread that comes in next.
+    pub(super) throttled: Vec<Option<Throttled>>,
 }
 
 impl Reconstruction {
@@ -54,6 +67,7 @@ impl Reconstruction {
         self.spans.shown_ns = self.spans.shown_ns.max(shown_ns);
         if self.cpus.len() < streams {
             self.cpus.resize(streams, Cpu::Unknown);
+            self.throttled.resize(streams, None);
         }
     }
 
@@ -63,6 +77,7 @@ impl Reconstruction {
         self.counts = Counts::default();
         self.spans.conflicts = Conflicts::default();
         self.spans.ledger.host = Figures::default();
+        self.spans.ledger.inflicted = Ranking::default();
         for target in &mut self.spans.ledger.targets {
             target.clear();
         }
@@ -79,8 +94,9 @@ impl Reconstruction {
             thread.met_ns = start_ns;
             thread.observed_from_ns = start_ns;
             thread.forget_stay();
-            if let Some(figures) = &mut thread.figures {
-                **figures = Figures::default();
+            thread.inflicted_ns = 0;
+            if let Some(account) = &mut thread.account {
+                **account = Account::default();
             }
         }
     }
@@ -99,15 +115,16 @@ impl Reconstruction {
                     Event::Rename(record) => self.rename(&record),
                     Event::Exec(record) => self.exec(&record),
                     // They say why a thread waits, never what it does.
-                    Event::Waking(_)
-                    | Event::Migrate(_)
-                    | Event::Throttle(_)
-                    | Event::CgroupMove(_)
-                    | Event::Throttled(_) => {}
+                    Event::Waking(record) => self.waking(&record),
+                    Event::Migrate(record) => self.migrate(&record),
+                    Event::Throttle(record) => self.spans.queues.quotas.take_in(&record),
+                    Event::CgroupMove(record) => self.cgroup_move(&record),
+                    Event::Throttled(record) => self.throttled(stream, record),
                 }
             }
             Err(_) => self.counts.undecodable += 1,
         }
+        self.charge();
     }
 
     fn switch(&mut self, cpu: usize, record: &Switch) {
@@ -116,6 +133,14 @@ impl Reconstruction {
             was => {
                 let was = was.copied().unwrap_or_default();
                 self.other_than_known(was, cpu, record);
+                let is_same = match was {
+                    Cpu::Idle => record.prev_tid == 0,
+                    Cpu::Runs(slot) => self.is_at(slot, record.prev_tid),
+                    Cpu::Unknown => false,
+                };
+                if !is_same {
+                    self.spans.queues.timeline.discredit(cpu);
+                }
                 self.find_or_meet(record.prev_tid, record.ts_ns)
             }
         };
@@ -126,13 +151,19 @@ impl Reconstruction {
         if let Some(next) = next {
             self.enter(next, cpu, record);
         }
-        if let Some(now) = self.cpus.get_mut(cpu) {
-            *now = match next {
-                Some(slot) => Cpu::Runs(slot),
-                None if record.next_tid == 0 => Cpu::Idle,
-                None => Cpu::Unknown,
-            };
+        let runs = next.and_then(|slot| {
+            let serial = self.threads.get(slot)?.serial;
+            Some(Runner { slot, serial })
+        });
+        let (now, holder) = match runs {
+            Some(runner) => (Cpu::Runs(runner.slot), Holder::Thread(runner)),
+            None if record.next_tid == 0 => (Cpu::Idle, Holder::Idle),
+            None => (Cpu::Unknown, Holder::Unknown),
+        };
+        if let Some(cpu) = self.cpus.get_mut(cpu) {
+            *cpu = now;
         }
+        self.spans.queues.timeline.hold(cpu, record.ts_ns, holder);
     }
 
     fn is_at(&self, slot: Slot, tid: u32) -> bool {
@@ -250,23 +281,39 @@ impl Reconstruction {
             figures.voluntary += u64::from(is_voluntary);
             figures.involuntary += u64::from(!is_voluntary);
         });
+        self.spans.queues.begin_stay(thread, NO_CPU);
+        thread.is_throttled = record.flags & switch_flags::PREV_THROTTLED != 0;
         match state {
             StateWord::Runnable => {
-                thread.state = State::Queued(Origin::Preempted);
+                thread.state = State::Queued(if call_of(record).is_yield() {
+                    Origin::Yielded
+                } else {
+                    Origin::Preempted
+                });
+                thread.queue_cpu = thread.cpu;
                 thread.is_unstamped = record.prev_state != 0;
                 thread.woken_ns = left_ns;
             }
-            StateWord::Waiting(wait) => thread.state = State::Waiting(wait),
+            StateWord::Waiting(state) => thread.state = State::Waiting(wait_of(record, state)),
             // A thread that was never on a run queue can't leave a CPU.
-            StateWord::New => thread.state = State::Waiting(WaitState::Other),
+            StateWord::New => thread.state = State::Waiting(wait_of(record, WaitState::Other)),
             StateWord::Dead => self.retire(slot, now_ns),
         }
     }
 
     fn enter(&mut self, slot: Slot, cpu: usize, record: &Switch) {
+        let throttled = self.throttled.get_mut(cpu).and_then(Option::take);
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
+        self.spans.queues.arriving = Arriving {
+            cpu: Some(cpu),
+            throttled_ns: throttled
+                .filter(|its| its.tid == thread.tid)
+                .map(|its| its.since_ns..its.until_ns.max(its.since_ns)),
+        };
+        self.evidence.refine(thread);
+        let was = thread.state;
         let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
         let has = |flag: u8| record.flags & flag != 0;
         let arrival = Arrival {
@@ -285,6 +332,13 @@ impl Reconstruction {
             Stay::default()
         };
         self.spans.sample(thread, now_ns, &stay);
+        self.look_back(slot, cpu, was, &arrival, &stay);
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return;
+        };
+        self.spans.queues.arriving = Arriving::default();
+        self.spans.queues.begin_stay(thread, NO_CPU);
+        thread.is_throttled = false;
         let cpu = u32::try_from(cpu).unwrap_or(NO_CPU);
         if thread.cpu != cpu && thread.cpu != NO_CPU {
             self.spans
@@ -317,6 +371,7 @@ impl Reconstruction {
         // One out of order is as good as none: it does not say when the wait ended.
         if in_order && !thread.is_woken() {
             thread.woken_ns = now_ns;
+            self.spans.queues.begin_stay(thread, record.cpu);
         } else if in_order && now_ns > thread.woken_ns {
             thread.rewoken_ns = now_ns;
         }
@@ -357,6 +412,8 @@ impl Reconstruction {
     fn gap(&mut self, cpu: usize, record: &Gap) {
         self.counts.lost = self.counts.lost.saturating_add(record.lost);
         self.spans.gaps.add(cpu, record.ts_ns, record.until_ns);
+        let timeline = &mut self.spans.queues.timeline;
+        timeline.hold(cpu, record.ts_ns, Holder::Unknown);
     }
 
     fn rename(&mut self, record: &Rename) {
@@ -408,7 +465,7 @@ impl Reconstruction {
             let number = thread.target.map(usize::from);
             thread.target = number.and_then(|number| moved.get(number).copied().flatten());
             if thread.target.is_none() {
-                thread.figures = None;
+                thread.account = None;
                 if self.spans.ledger.enroll(thread) {
                     thread.observed_from_ns = self.spans.not_before(thread, now_ns);
                 }
@@ -451,15 +508,20 @@ impl Reconstruction {
 
     /// A thread is gone; what it did stays with its target.
     fn retire(&mut self, slot: Slot, now_ns: u64) {
+        // While it can still be found.
+        self.charge();
         let Some(mut thread) = self.threads.remove(slot) else {
             return;
         };
         self.passes.vacated(thread.tid);
+        self.departed.add(&thread);
+        self.spans.queues.begin_stay(&mut thread, NO_CPU);
+        self.bury(&thread);
         let target = thread
             .target
             .and_then(|t| self.spans.ledger.targets.get_mut(usize::from(t)));
-        if let (Some(target), Some(figures)) = (target, thread.figures.take()) {
-            target.end(ThreadSnapshot::ended(&thread, *figures, now_ns));
+        if let (Some(target), Some(account)) = (target, thread.account.take()) {
+            target.end(ThreadSnapshot::ended(&thread, *account, now_ns));
         }
     }
 }

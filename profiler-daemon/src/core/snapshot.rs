@@ -1,11 +1,24 @@
 //! The state of all figures at one moment, what has not ended yet included.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use profiler_ebpf::Kind;
 
+use super::account::{Account, Detail};
+use super::classify::Wait;
 use super::conflict::Conflicts;
 use super::figures::Figures;
+use super::queue::Causes;
+use super::ranking::{Ranking, Weight};
+use super::reason::Reason;
 use super::reconstruct::Reconstruction;
-use super::thread::{Comm, Identity, Share, State, Thread};
+use super::spans::What;
+use super::spent::{Cause, Share, Spent};
+use super::thread::{Comm, Identity, State, Thread};
+use super::timeline::Runner;
+use super::who::Who;
+use super::worst::{LongWait, Worst};
 
 /// How many records came and how many did not, since the window began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,13 +69,15 @@ pub struct ThreadSnapshot {
     /// When it ended, if it did.
     pub ended_ns: Option<u64>,
     /// What it did, with the elapsed part of what it is doing.
-    pub figures: Figures,
+    pub account: Account,
     /// What it is doing now, and for how long; only what lies in the window counts.
     pub now: Option<(Share, u64)>,
+    /// What it waits for now, if it waits; only what lies in the window counts.
+    pub open: Option<LongWait>,
 }
 
 impl ThreadSnapshot {
-    pub(super) fn ended(thread: &Thread, figures: Figures, ended_ns: u64) -> Self {
+    pub(super) fn ended(thread: &Thread, account: Account, ended_ns: u64) -> Self {
         Self {
             identity: thread.identity(),
             serial: thread.serial,
@@ -71,8 +86,9 @@ impl ThreadSnapshot {
             comm: thread.comm,
             observed_from_ns: thread.observed_from_ns,
             ended_ns: Some(ended_ns),
-            figures,
+            account,
             now: None,
+            open: None,
         }
     }
 }
@@ -83,7 +99,11 @@ pub struct TargetSnapshot {
     /// The name that it was given.
     pub name: String,
     /// All its threads together.
-    pub total: Figures,
+    pub total: Account,
+    /// The longest waits, those that have not ended among them.
+    pub worst: Worst,
+    /// Waits and stays on a run queue that have not ended, by what they are for.
+    pub waiting: Waiting,
     /// Threads alive.
     pub alive: usize,
     /// Waits and stays on a run queue that have not ended.
@@ -94,6 +114,47 @@ pub struct TargetSnapshot {
     pub unlisted: u64,
     /// When the command that it is about began to run.
     pub exec_ns: Option<u64>,
+}
+
+/// Waits that go on, of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenWaits {
+    /// How many threads wait so.
+    pub threads: u64,
+    /// How long the one has waited that waits longest, as far as it lies in the window.
+    pub oldest_ns: u64,
+}
+
+impl OpenWaits {
+    fn add(&mut self, elapsed_ns: u64) {
+        self.threads += 1;
+        self.oldest_ns = self.oldest_ns.max(elapsed_ns);
+    }
+}
+
+/// Waits that go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// For a CPU.
+    pub runnable: OpenWaits,
+    blocked: [OpenWaits; Reason::COUNT],
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self {
+            runnable: OpenWaits::default(),
+            blocked: [OpenWaits::default(); Reason::COUNT],
+        }
+    }
+}
+
+impl Waiting {
+    /// For this.
+    #[must_use]
+    pub fn blocked(&self, reason: Reason) -> OpenWaits {
+        self.blocked[reason.index()]
+    }
 }
 
 /// All figures at one moment.
@@ -109,6 +170,11 @@ pub struct Snapshot {
     pub alive: usize,
     /// Waits and stays on a run queue that have not ended, on the whole host.
     pub open: u64,
+    /// The same by what they are for.
+    pub waiting: Waiting,
+    /// Who had a CPU while others were queued for it, by process (0: its birth was lost): for how long,
+    /// of all threads of the host, as far as that was followed. The lighter ones are in `other`.
+    pub inflicted: Ranking<u32, Who>,
     /// The targets, in the order in which they were asked for.
     pub targets: Vec<TargetSnapshot>,
     /// Records.
@@ -124,12 +190,20 @@ impl Reconstruction {
         let ledger = &self.spans.ledger;
         let mut host = ledger.host.clone();
         let mut host_open = 0;
+        let mut host_waiting = Waiting::default();
+        let names = if ledger.targets.is_empty() {
+            BTreeMap::new()
+        } else {
+            self.names_now()
+        };
         let mut targets: Vec<TargetSnapshot> = ledger
             .targets
             .iter()
             .map(|target| TargetSnapshot {
                 name: target.spec.name.clone(),
-                total: target.figures.clone(),
+                total: target.account.clone(),
+                worst: target.worst.clone(),
+                waiting: Waiting::default(),
                 alive: 0,
                 open: 0,
                 threads: target.ended.clone(),
@@ -138,26 +212,41 @@ impl Reconstruction {
             })
             .collect();
         for thread in self.threads.iter() {
-            let open = u64::from(matches!(thread.state, State::Queued(_) | State::Waiting(_)));
-            host_open += open;
-            self.add_open(&mut host, thread, thread.met_ns, at_ns);
+            let is_open = u64::from(matches!(thread.state, State::Queued(_) | State::Waiting(_)));
+            host_open += is_open;
+            let open = self.open_span(thread, thread.met_ns, at_ns, HOST_STEPS);
+            open.book(&mut host, &mut host_waiting);
             let target = thread
                 .target
                 .and_then(|number| targets.get_mut(usize::from(number)));
             let Some(target) = target else { continue };
             target.alive += 1;
-            target.open += open;
-            self.add_open(&mut target.total, thread, thread.observed_from_ns, at_ns);
-            let Some(figures) = &thread.figures else {
+            target.open += is_open;
+            let open = self.open_span(thread, thread.observed_from_ns, at_ns, usize::MAX);
+            open.book(&mut target.total.figures, &mut target.waiting);
+            self.book_detail(&open, &mut target.total.detail);
+            let wait = self.open_wait(thread, at_ns);
+            if let Some(wait) = &wait {
+                target.worst.add(wait.clone());
+            }
+            let Some(account) = &thread.account else {
                 continue;
             };
-            let mut figures = Figures::clone(figures);
-            self.add_open(&mut figures, thread, thread.observed_from_ns, at_ns);
+            let mut account = Account::clone(account);
+            open.book(&mut account.figures, &mut Waiting::default());
+            self.book_detail(&open, &mut account.detail);
+            account.detail.rename(&names);
             target.threads.push(ThreadSnapshot {
                 ended_ns: None,
-                now: self.doing(thread, at_ns),
-                ..ThreadSnapshot::ended(thread, figures, at_ns)
+                now: open
+                    .last
+                    .map(|(what, elapsed_ns)| (what.share(), elapsed_ns)),
+                open: wait,
+                ..ThreadSnapshot::ended(thread, account, at_ns)
             });
+        }
+        for target in &mut targets {
+            target.total.detail.rename(&names);
         }
         Snapshot {
             start_ns: self.window_start_ns.unwrap_or(at_ns),
@@ -165,35 +254,98 @@ impl Reconstruction {
             host,
             alive: self.threads.len(),
             open: host_open,
+            waiting: host_waiting,
+            inflicted: self.inflicted(),
             targets,
             counts: self.counts,
             conflicts: self.spans.conflicts,
         }
     }
 
-    /// Adds the elapsed part of a thread's open span, as far as it counts from `from_ns` on.
-    fn add_open(&self, figures: &mut Figures, thread: &Thread, from_ns: u64, at_ns: u64) {
+    /// The elapsed part of a thread's open span, as far as it counts from `from_ns` on.
+    fn open_span(&self, thread: &Thread, from_ns: u64, at_ns: u64, steps: usize) -> OpenSpan {
+        let mut open = OpenSpan::default();
         let mut from_ns = thread.since_ns.max(from_ns);
-        for (share, wait, end_ns) in self.spans.parts(thread, at_ns) {
-            if let Some(duration_ns) = end_ns.checked_sub(from_ns) {
-                figures.add_time(share, wait, duration_ns);
-                from_ns = end_ns;
+        for (what, end_ns) in self.spans.parts(thread, at_ns) {
+            let Some(duration_ns) = end_ns.checked_sub(from_ns) else {
+                continue;
+            };
+            if duration_ns > 0 {
+                open.last = Some((what, duration_ns));
             }
+            match what {
+                What::Running => open.add(Spent::Running, duration_ns),
+                What::Unknown => open.add(Spent::Unknown, duration_ns),
+                What::Blocked(wait) => {
+                    open.add(Spent::Blocked(wait.reason), duration_ns);
+                    open.wait = Some((wait, duration_ns));
+                }
+                What::Queued => {
+                    let origin = thread.origin();
+                    let note = |runner, time_ns: Range<u64>| {
+                        open.held.push((runner, time_ns.end - time_ns.start));
+                    };
+                    let queues = &self.spans.queues;
+                    open.causes = queues.divide(thread, from_ns..end_ns, steps, note);
+                    for (cause, ns) in Cause::ALL.into_iter().zip(open.causes) {
+                        open.add(Spent::Queued(origin, cause), ns);
+                    }
+                }
+            }
+            from_ns = end_ns;
+        }
+        open
+    }
+
+    fn book_detail(&self, open: &OpenSpan, detail: &mut Detail) {
+        if let Some((wait, duration_ns)) = open.wait.filter(|(_, duration_ns)| *duration_ns > 0) {
+            detail.add_wait(wait, duration_ns);
+        }
+        let mut nameless_ns = open.causes[Cause::Contended as usize];
+        for &(runner, duration_ns) in &open.held {
+            nameless_ns = nameless_ns.saturating_sub(duration_ns);
+            let weight = Weight::once(duration_ns);
+            let who = || self.names().runner(runner);
+            detail.culprits.add(runner.serial, weight, who);
+        }
+        if nameless_ns > 0 {
+            detail.culprits.add_other(Weight::once(nameless_ns));
+        }
+    }
+}
+
+/// Steps back in time for who has a CPU that a thread of no target is queued for.
+const HOST_STEPS: usize = 16;
+
+/// What a thread has been doing since the last time that was booked.
+#[derive(Debug, Default)]
+struct OpenSpan {
+    parts: Vec<(Spent, u64)>,
+    wait: Option<(Wait, u64)>,
+    held: Vec<(Runner, u64)>,
+    causes: Causes,
+    /// What it does now.
+    last: Option<(What, u64)>,
+}
+
+impl OpenSpan {
+    fn add(&mut self, spent: Spent, duration_ns: u64) {
+        if duration_ns > 0 {
+            self.parts.push((spent, duration_ns));
         }
     }
 
-    /// The share that a thread is in now, and since how long.
-    fn doing(&self, thread: &Thread, at_ns: u64) -> Option<(Share, u64)> {
-        let mut from_ns = thread.since_ns.max(thread.observed_from_ns);
-        let mut doing = None;
-        for (share, _, end_ns) in self.spans.parts(thread, at_ns) {
-            if let Some(duration_ns) = end_ns.checked_sub(from_ns).filter(|&duration| duration > 0)
-            {
-                doing = Some((share, duration_ns));
-                from_ns = end_ns;
-            }
+    fn book(&self, figures: &mut Figures, waiting: &mut Waiting) {
+        for &(spent, duration_ns) in &self.parts {
+            figures.add_time(spent, duration_ns);
         }
-        doing
+        match self.last {
+            Some((What::Queued, elapsed_ns)) => waiting.runnable.add(elapsed_ns),
+            Some((What::Blocked(wait), elapsed_ns)) => {
+                waiting.blocked[wait.reason.index()].add(elapsed_ns);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -209,6 +361,7 @@ impl Snapshot {
             .zip(&earlier.targets)
             .map(|(now, before)| TargetSnapshot {
                 total: now.total.since(&before.total),
+                worst: now.worst.since(earlier.at_ns),
                 threads: threads_since(&now.threads, &before.threads, earlier.at_ns),
                 unlisted: now.unlisted.saturating_sub(before.unlisted),
                 ..now.clone()
@@ -217,6 +370,7 @@ impl Snapshot {
         Self {
             start_ns: earlier.at_ns,
             host: self.host.since(&earlier.host),
+            inflicted: self.inflicted.since(&earlier.inflicted),
             targets,
             counts: self.counts.since(&earlier.counts),
             conflicts: self.conflicts.since(&earlier.conflicts),
@@ -238,7 +392,7 @@ fn threads_since(
         .filter_map(|thread| match known.get(&thread.serial) {
             Some(before) if before.ended_ns.is_some() => None,
             Some(before) => Some(ThreadSnapshot {
-                figures: thread.figures.since(&before.figures),
+                account: thread.account.since(&before.account),
                 observed_from_ns: thread.observed_from_ns.max(at_ns),
                 ..thread.clone()
             }),

@@ -4,22 +4,65 @@
 //! All time of a thread between two records goes through [`Spans::settle`], so no nanosecond is
 //! booked twice or left out.
 
+use std::ops::Range;
+
+use super::classify::Wait;
 use super::conflict::{Conflict, Conflicts};
 use super::gaps::Gaps;
-use super::state::WaitState;
+use super::queue::RunQueues;
+use super::ranking::Weight;
+use super::spent::{Cause, Origin, Share, Spent};
 use super::target::Ledger;
-use super::thread::{NEVER, Origin, Share, State, Thread};
+use super::thread::{NEVER, State, Thread};
+use super::timeline::Runner;
 
 /// The kernel's delay and ours may differ by this much, or by one part in a hundred: the time in
 /// which a queued thread is on its way from one run queue to another is in ours only, and the clocks
 /// of two run queues are not read at the same moment.
 const DELAY_TOLERANCE_NS: u64 = 20_000;
 
+/// Of a stay on a run queue that concerns no target, this many stints are looked at for who had the CPU;
+/// the rest of it counts for nobody.
+const HOST_STEPS: usize = 16;
+
+/// What a stretch of time is to be booked as. A stay on a run queue is divided when it is booked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Running,
+    Queued,
+    Blocked(Wait),
+    Unknown,
+}
+
+impl What {
+    pub(super) fn share(self) -> Share {
+        match self {
+            Self::Running => Share::Running,
+            Self::Queued => Share::Runnable,
+            Self::Blocked(_) => Share::Blocked,
+            Self::Unknown => Share::Unknown,
+        }
+    }
+}
+
+/// Somebody had the CPU while somebody else was queued for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) runner: Runner,
+    pub(super) duration_ns: u64,
+    pub(super) victim_tid: u32,
+    /// The target of the victim, if that counts for it.
+    pub(super) target: Option<u16>,
+}
+
 /// What books time: apart from the threads, so that both can be borrowed at once.
 #[derive(Debug, Default)]
 pub(super) struct Spans {
     pub(super) ledger: Ledger,
     pub(super) gaps: Gaps,
+    pub(super) queues: RunQueues,
+    /// Still to be charged to those who had the CPU.
+    pub(super) held: Vec<Held>,
     pub(super) conflicts: Conflicts,
     /// Everything up to here may have been shown to somebody: no record can change it any more.
     pub(super) shown_ns: u64,
@@ -70,50 +113,91 @@ enum Wholeness {
 }
 
 impl Spans {
-    /// Books a thread's time up to `until_ns` as one share. Nothing else books time.
+    /// Books a thread's time up to `until_ns`. Nothing else books time.
     #[inline]
-    pub(super) fn settle(
-        &mut self,
-        thread: &mut Thread,
-        until_ns: u64,
-        share: Share,
-        wait: WaitState,
-    ) {
-        if until_ns > thread.since_ns {
-            self.ledger
-                .add_time(thread, thread.since_ns..until_ns, share, wait);
-            thread.since_ns = until_ns;
+    pub(super) fn settle(&mut self, thread: &mut Thread, until_ns: u64, what: What) {
+        if until_ns <= thread.since_ns {
+            return;
+        }
+        let time_ns = thread.since_ns..until_ns;
+        thread.since_ns = until_ns;
+        match what {
+            What::Running => self.ledger.add_time(thread, time_ns, Spent::Running),
+            What::Unknown => self.ledger.add_time(thread, time_ns, Spent::Unknown),
+            What::Blocked(wait) => self.ledger.add_wait(thread, time_ns, wait),
+            What::Queued => {
+                let joined_ns = thread.observed_from_ns;
+                if time_ns.start < joined_ns && joined_ns < time_ns.end {
+                    self.settle_queued(thread, time_ns.start..joined_ns);
+                    self.settle_queued(thread, joined_ns..time_ns.end);
+                } else {
+                    self.settle_queued(thread, time_ns);
+                }
+            }
+        }
+    }
+
+    /// Books a time on a run queue by cause, and notes who had the CPU.
+    fn settle_queued(&mut self, thread: &mut Thread, time_ns: Range<u64>) {
+        let origin = thread.origin();
+        let target = thread
+            .target
+            .filter(|_| time_ns.start >= thread.observed_from_ns);
+        let steps = if target.is_some() {
+            usize::MAX
+        } else {
+            HOST_STEPS
+        };
+        let (held, victim_tid) = (&mut self.held, thread.tid);
+        let mut named_ns = 0;
+        let note = |runner, time_ns: Range<u64>| {
+            let duration_ns = time_ns.end - time_ns.start;
+            named_ns += duration_ns;
+            held.push(Held {
+                runner,
+                duration_ns,
+                victim_tid,
+                target,
+            });
+        };
+        let causes = self.queues.divide(thread, time_ns.clone(), steps, note);
+        for (cause, duration_ns) in Cause::ALL.into_iter().zip(causes) {
+            if duration_ns > 0 {
+                let spent = Spent::Queued(origin, cause);
+                self.ledger.add_part(thread, &time_ns, spent, duration_ns);
+            }
+        }
+        let nameless_ns = causes[Cause::Contended as usize].saturating_sub(named_ns);
+        if nameless_ns > 0 && target.is_some() {
+            self.ledger.detail(thread, |detail| {
+                detail.culprits.add_other(Weight::once(nameless_ns));
+            });
         }
     }
 
     /// Books the open span up to `until_ns` as what it was, and as unknown from where it is in doubt.
     #[inline]
     pub(super) fn settle_open(&mut self, thread: &mut Thread, until_ns: u64) {
-        for (share, wait, end_ns) in self.parts(thread, until_ns) {
-            self.settle(thread, end_ns, share, wait);
+        for (what, end_ns) in self.parts(thread, until_ns) {
+            self.settle(thread, end_ns, what);
         }
     }
 
-    /// The open span cut in its parts, in order: share, kind of wait, end. They cover it whole.
+    /// The open span cut in its parts, in order, each with its end. They cover it whole.
     #[inline]
-    pub(super) fn parts(&self, thread: &Thread, until_ns: u64) -> [(Share, WaitState, u64); 3] {
+    pub(super) fn parts(&self, thread: &Thread, until_ns: u64) -> [(What, u64); 3] {
         let sure_ns = self.doubt(thread, until_ns).unwrap_or(until_ns);
-        let (share, wait) = match thread.state {
-            State::Running => (Share::Running, WaitState::Other),
-            State::Queued(_) => (Share::Runnable, WaitState::Other),
-            State::Waiting(wait) => (Share::Blocked, wait),
-            State::Unknown => (Share::Unknown, WaitState::Other),
-        };
-        // An unknown woken time is later than any other.
-        let turn_ns = if share == Share::Blocked {
-            thread.woken_ns.min(sure_ns)
-        } else {
-            sure_ns
+        let (what, turn_ns) = match thread.state {
+            State::Running => (What::Running, sure_ns),
+            State::Queued(_) => (What::Queued, sure_ns),
+            // An unknown woken time is later than any other.
+            State::Waiting(wait) => (What::Blocked(wait), thread.woken_ns.min(sure_ns)),
+            State::Unknown => (What::Unknown, sure_ns),
         };
         [
-            (share, wait, turn_ns),
-            (Share::Runnable, WaitState::Other, sure_ns),
-            (Share::Unknown, WaitState::Other, until_ns),
+            (what, turn_ns),
+            (What::Queued, sure_ns),
+            (What::Unknown, until_ns),
         ]
     }
 
@@ -197,7 +281,7 @@ impl Spans {
         if sure_ns > thread.since_ns {
             self.settle_open(thread, sure_ns);
         }
-        self.settle(thread, now_ns, Share::Unknown, WaitState::Other);
+        self.settle(thread, now_ns, What::Unknown);
         thread.state = State::Unknown;
         thread.forget_stay();
     }
@@ -238,7 +322,7 @@ impl Spans {
         let wholeness = self.wholeness(thread, arrival);
         match (thread.state, wholeness) {
             (State::Unknown, _) => {
-                self.settle(thread, now_ns, Share::Unknown, WaitState::Other);
+                self.settle(thread, now_ns, What::Unknown);
                 return Stay::default();
             }
             (State::Running, _) => {
@@ -290,7 +374,7 @@ impl Spans {
     fn end_wait(
         &mut self,
         thread: &mut Thread,
-        wait: WaitState,
+        wait: Wait,
         now_ns: u64,
         kernel_ns: Option<u64>,
         stay: &mut Stay,
@@ -302,23 +386,18 @@ impl Spans {
             {
                 self.conflicts.count(Conflict::DelayDisagrees);
                 stay.queued_ns = None;
-                self.settle(thread, woken_ns.min(enqueued_ns), Share::Blocked, wait);
-                self.settle(
-                    thread,
-                    woken_ns.max(enqueued_ns),
-                    Share::Unknown,
-                    WaitState::Other,
-                );
-                self.settle(thread, now_ns, Share::Runnable, WaitState::Other);
+                self.settle(thread, woken_ns.min(enqueued_ns), What::Blocked(wait));
+                self.settle(thread, woken_ns.max(enqueued_ns), What::Unknown);
+                self.settle(thread, now_ns, What::Queued);
             }
             (Some(woken_ns), None) if thread.rewoken_ns < now_ns => {
                 // Who is on a run queue is not woken, so one of the two did not end the wait. Unless it
                 // gets the CPU at this very time: then it may have had it, and its clock not gone on.
                 self.conflicts.count(Conflict::WokenTwice);
                 stay.queued_ns = None;
-                self.settle(thread, woken_ns, Share::Blocked, wait);
-                self.settle(thread, thread.rewoken_ns, Share::Unknown, WaitState::Other);
-                self.settle(thread, now_ns, Share::Runnable, WaitState::Other);
+                self.settle(thread, woken_ns, What::Blocked(wait));
+                self.settle(thread, thread.rewoken_ns, What::Unknown);
+                self.settle(thread, now_ns, What::Queued);
             }
             (Some(_), _) => self.settle_open(thread, now_ns),
             (None, Some(enqueued_ns)) => {
@@ -339,7 +418,7 @@ impl Spans {
             }
             (None, None) => {
                 self.conflicts.count(Conflict::MissedWakeup);
-                self.settle(thread, now_ns, Share::Unknown, WaitState::Other);
+                self.settle(thread, now_ns, What::Unknown);
             }
         }
         self.ledger.book(thread, |figures| figures.wakeups += 1);

@@ -4,10 +4,15 @@ use std::ops::Range;
 
 use wildmatch::WildMatch;
 
+use super::account::{Account, Detail};
+use super::classify::Wait;
 use super::figures::Figures;
+use super::ranking::Ranking;
 use super::snapshot::ThreadSnapshot;
-use super::state::WaitState;
-use super::thread::{Comm, Share, Thread};
+use super::spent::Spent;
+use super::thread::{Comm, Thread};
+use super::who::Who;
+use super::worst::Worst;
 
 /// Which threads a target takes in.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +44,8 @@ pub struct TargetSpec {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) spec: TargetSpec,
-    pub(super) figures: Figures,
+    pub(super) account: Account,
+    pub(super) worst: Worst,
     pub(super) ended: Vec<ThreadSnapshot>,
     /// Threads that ended and are not in [`Self::ended`], because it was full.
     pub(super) unlisted: u64,
@@ -54,7 +60,8 @@ impl Target {
     pub(super) fn new(spec: TargetSpec) -> Self {
         Self {
             spec,
-            figures: Figures::default(),
+            account: Account::default(),
+            worst: Worst::default(),
             ended: Vec::new(),
             unlisted: 0,
             exec_ns: None,
@@ -81,7 +88,8 @@ impl Target {
     }
 
     pub(super) fn clear(&mut self) {
-        self.figures = Figures::default();
+        self.account = Account::default();
+        self.worst = Worst::default();
         self.ended.clear();
         self.unlisted = 0;
     }
@@ -91,6 +99,8 @@ impl Target {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) host: Figures,
+    /// What threads that have ended took from others, by process.
+    pub(super) inflicted: Ranking<u32, Who>,
     pub(super) targets: Vec<Target>,
 }
 
@@ -113,26 +123,61 @@ impl Ledger {
             .target
             .and_then(|t| self.targets.get_mut(usize::from(t)))
         {
-            entry(&mut target.figures, thread.observed_from_ns);
-            if let Some(figures) = &mut thread.figures {
-                entry(figures, thread.observed_from_ns);
+            entry(&mut target.account.figures, thread.observed_from_ns);
+            if let Some(account) = &mut thread.account {
+                entry(&mut account.figures, thread.observed_from_ns);
+            }
+        }
+    }
+
+    /// Does the same to all details that a thread counts for, if it belongs to a target.
+    #[inline]
+    pub(super) fn detail(&mut self, thread: &mut Thread, mut entry: impl FnMut(&mut Detail)) {
+        if let Some(target) = thread
+            .target
+            .and_then(|t| self.targets.get_mut(usize::from(t)))
+        {
+            entry(&mut target.account.detail);
+            if let Some(account) = &mut thread.account {
+                entry(&mut account.detail);
             }
         }
     }
 
     /// Books time of a thread; what lies before it came to its target is the host's only.
     #[inline]
-    pub(super) fn add_time(
-        &mut self,
-        thread: &mut Thread,
-        time_ns: Range<u64>,
-        share: Share,
-        wait: WaitState,
-    ) {
+    pub(super) fn add_time(&mut self, thread: &mut Thread, time_ns: Range<u64>, spent: Spent) {
         self.book_from(thread, |figures, from_ns| {
             let start_ns = time_ns.start.max(from_ns);
-            figures.add_time(share, wait, time_ns.end.saturating_sub(start_ns));
+            figures.add_time(spent, time_ns.end.saturating_sub(start_ns));
         });
+    }
+
+    /// Books a part of a time that lies wholly before or wholly after the thread came to its target.
+    #[inline]
+    pub(super) fn add_part(
+        &mut self,
+        thread: &mut Thread,
+        time_ns: &Range<u64>,
+        spent: Spent,
+        duration_ns: u64,
+    ) {
+        self.book_from(thread, |figures, from_ns| {
+            if time_ns.start >= from_ns {
+                figures.add_time(spent, duration_ns);
+            }
+        });
+    }
+
+    /// Books a time of waiting.
+    #[inline]
+    pub(super) fn add_wait(&mut self, thread: &mut Thread, time_ns: Range<u64>, wait: Wait) {
+        let start_ns = time_ns.start.max(thread.observed_from_ns);
+        let duration_ns = time_ns.end.saturating_sub(start_ns);
+        if duration_ns > 0 {
+            self.detail(thread, |detail| detail.add_wait(wait, duration_ns));
+        }
+        self.add_time(thread, time_ns, Spent::Blocked(wait.reason));
     }
 
     /// Watches these targets from now on. One that was watched before keeps its figures. Returns for
@@ -165,7 +210,7 @@ impl Ledger {
         let Some(number) = taker else { return false };
         thread.target = u16::try_from(number).ok();
         if self.targets[number].spec.per_thread {
-            thread.figures = Some(Box::default());
+            thread.account = Some(Box::default());
         }
         thread.target.is_some()
     }

@@ -1,7 +1,9 @@
 //! What is known of one thread.
 
-use super::figures::Figures;
-use super::state::WaitState;
+use super::account::Account;
+use super::classify::Wait;
+use super::spent::Origin;
+use super::who::Waker;
 
 /// A time that is not known.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -16,50 +18,9 @@ pub(super) enum State {
     Queued(Origin),
     /// Off the CPU and waiting from the start of the span; runnable since [`Thread::woken_ns`], if
     /// that is known.
-    Waiting(WaitState),
+    Waiting(Wait),
     /// Nobody knows, because records were lost or contradict one another.
     Unknown,
-}
-
-/// How a stay on a run queue began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The thread still wanted to run when it lost the CPU.
-    Preempted,
-    /// It was born.
-    Forked,
-    /// It was on the run queue already when the window began or the thread was found.
-    Found,
-}
-
-/// The four parts of wall time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Share {
-    /// On a CPU.
-    Running,
-    /// On a run queue, waiting for a CPU.
-    Runnable,
-    /// Waiting for something else.
-    Blocked,
-    /// Not known.
-    Unknown,
-}
-
-impl Share {
-    /// All four, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Running, Self::Runnable, Self::Blocked, Self::Unknown];
-
-    /// The name in metrics and reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Runnable => "runnable",
-            Self::Blocked => "blocked",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 /// Which thread, for good: ids are used again, but not with the same start.
@@ -135,14 +96,25 @@ pub(super) struct Thread {
     pub(super) start_ns: u64,
     /// Number of the thread in this run: unlike an id or an identity never used again.
     pub(super) serial: u64,
-    /// Figures of a thread that belongs to a target.
-    pub(super) figures: Option<Box<Figures>>,
+    /// The account of a thread that belongs to a target.
+    pub(super) account: Option<Box<Account>>,
+    /// How long others waited for a CPU that it had.
+    pub(super) inflicted_ns: u64,
+    /// Number of its last stay in [`super::history::History`]; 0 if there is none.
+    pub(super) last_stay: u64,
+    /// Its cgroup of the cpu controller, where groups are throttled as a whole; else 0.
+    pub(super) cpu_cgroup: u64,
     pub(super) comm: Comm,
     pub(super) tid: u32,
     pub(super) tgid: u32,
     pub(super) parent_tgid: u32,
     /// CPU that it is on or was last on; [`NO_CPU`] if that is not known.
     pub(super) cpu: u32,
+    /// CPU whose run queue it was put on; [`NO_CPU`] if that is not known.
+    pub(super) queue_cpu: u32,
+    /// What was last about to wake it; it is of the wait whose switch-in reads [`Self::waker_runs`].
+    pub(super) waker: Waker,
+    pub(super) waker_runs: u16,
     /// `next_runs` of its last switch-in, if no run since can have been missed.
     pub(super) runs: Option<u16>,
     /// The target that it belongs to.
@@ -155,6 +127,10 @@ pub(super) struct Thread {
     /// It has taken over its leader's id, and the exec that this belongs to is still to come.
     pub(super) is_exchanged: bool,
     pub(super) kthread: bool,
+    /// It was moved to another CPU while it was queued, or about to be.
+    pub(super) has_moved: bool,
+    /// It left the CPU because of a quota.
+    pub(super) is_throttled: bool,
 }
 
 /// No CPU is known.
@@ -174,12 +150,18 @@ impl Thread {
             proven_ns: now_ns,
             start_ns: 0,
             serial: 0,
-            figures: None,
+            account: None,
+            inflicted_ns: 0,
+            last_stay: 0,
+            cpu_cgroup: 0,
             comm: Comm::default(),
             tid,
             tgid: 0,
             parent_tgid: 0,
             cpu: NO_CPU,
+            queue_cpu: NO_CPU,
+            waker: Waker::default(),
+            waker_runs: 0,
             runs: None,
             target: None,
             state: State::Unknown,
@@ -187,12 +169,15 @@ impl Thread {
             is_unstamped: false,
             is_exchanged: false,
             kthread: false,
+            has_moved: false,
+            is_throttled: false,
         }
     }
 
     /// Takes over what a thread has from the one that made it.
     pub(super) fn inherit(&mut self, parent: &Self) {
         self.comm = parent.comm;
+        self.cpu_cgroup = parent.cpu_cgroup;
         self.parent_tgid = if parent.tgid == self.tgid {
             parent.parent_tgid
         } else {
@@ -235,6 +220,14 @@ impl Thread {
         Identity {
             tid: self.tid,
             start_ns: self.start_ns,
+        }
+    }
+
+    /// How the stay on a run queue began that it is in, if it is in one.
+    pub(super) fn origin(&self) -> Origin {
+        match self.state {
+            State::Queued(origin) => origin,
+            _ => Origin::Woken,
         }
     }
 

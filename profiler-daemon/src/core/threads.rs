@@ -3,7 +3,7 @@
 use super::thread::Thread;
 
 /// Place of a thread in the slab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot(u32);
 
 const PAGE_BITS: u32 = 10;

@@ -22,7 +22,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::report::Dropped;
-use crate::core::{Figures, LatencyHistogram, Share, Snapshot, WaitState};
+use crate::core::{Figures, LatencyHistogram, Reason, Share, Snapshot};
 use catalogue::{Metric, Type};
 use monotone::Monotone;
 
@@ -134,7 +134,7 @@ impl Exporter {
             self.target(
                 &mut families,
                 &target.name,
-                &target.total,
+                &target.total.figures,
                 target.alive,
                 target.open,
             );
@@ -160,7 +160,7 @@ impl Exporter {
         let parts: Vec<u128> = unblocked
             .iter()
             .map(|&share| figures.time(share))
-            .chain(WaitState::ALL.map(|wait| figures.blocked(wait)))
+            .chain(Reason::all().map(|reason| figures.blocked(reason)))
             .collect();
         let time = self.time.entry(name.to_owned()).or_default().export(&parts);
         let (times, reasons) = time.split_at(unblocked.len());
@@ -169,8 +169,8 @@ impl Exporter {
         }
         let blocked_ns: u128 = reasons.iter().sum();
         families.seconds(&c::THREAD_TIME, &[name, Share::Blocked.name()], blocked_ns);
-        for (wait, &ns) in WaitState::ALL.iter().zip(reasons) {
-            families.seconds(&c::BLOCKED, &[name, wait.name()], ns);
+        for (reason, &ns) in Reason::all().zip(reasons) {
+            families.seconds(&c::BLOCKED, &[name, reason.name()], ns);
         }
         families.count(&c::SWITCHES, &[name, "voluntary"], figures.voluntary);
         families.count(&c::SWITCHES, &[name, "involuntary"], figures.involuntary);

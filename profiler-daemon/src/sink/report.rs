@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::core::{
-    Conflict, Figures, LatencyHistogram, Share, Snapshot, TargetSnapshot, ThreadSnapshot, WaitState,
+    Cause, Conflict, Figures, LatencyHistogram, Reason, Share, Snapshot, TargetSnapshot,
+    ThreadSnapshot,
 };
 
 /// Version of the JSON report.
@@ -345,7 +346,7 @@ impl Report {
                 dropped: counted.max(snapshot.counts.lost) + facts.missed,
                 missed: facts.missed,
                 inverted: snapshot.conflicts.of(Conflict::Inverted),
-                censored_spans: target.total.censored + target.open,
+                censored_spans: target.total.figures.censored + target.open,
                 undecodable: snapshot.counts.undecodable,
                 unlisted_threads: target.unlisted,
                 dropped_by: facts
@@ -357,7 +358,7 @@ impl Report {
             },
             total: Total {
                 threads: target.threads.len() as u64 + target.unlisted,
-                figures: figure_row(&target.total),
+                figures: figure_row(&target.total.figures),
             },
             threads,
             conflicts: snapshot
@@ -394,7 +395,7 @@ fn thread_row(thread: &ThreadSnapshot, facts: &ReportFacts<'_>) -> ThreadRow {
         tgid: thread.tgid,
         comm: thread.comm.display(),
         unit: (facts.unit_of)(thread.tgid),
-        figures: figure_row(&thread.figures),
+        figures: figure_row(&thread.account.figures),
         parent_tgid: thread.parent_tgid,
         start_ns: thread.identity.start_ns,
         ended: thread.ended_ns.is_some(),
@@ -420,14 +421,13 @@ fn figure_row(figures: &Figures) -> FigureRow {
         runqueue_delay: distribution(&figures.runqueue_delay),
         offcpu: distribution(&figures.offcpu),
         runnable_ns: RunnableRow {
-            contended: 0,
-            throttled: 0,
-            placement: 0,
-            unknown: ns(figures.time(Share::Runnable)),
+            contended: ns(figures.runnable(Cause::Contended)),
+            throttled: ns(figures.runnable(Cause::Throttled)),
+            placement: ns(figures.runnable(Cause::Placement)),
+            unknown: ns(figures.runnable(Cause::Unknown)),
         },
-        blocked_ns: WaitState::ALL
-            .iter()
-            .map(|&wait| (wait.name(), ns(figures.blocked(wait))))
+        blocked_ns: Reason::all()
+            .map(|reason| (reason.name(), ns(figures.blocked(reason))))
             .filter(|&(_, ns)| ns > 0)
             .collect(),
         switches: Switches {

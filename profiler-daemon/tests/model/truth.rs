@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schedscope::core::{Figures, LatencyHistogram, Share, WaitState};
+use schedscope::core::{Figures, LatencyHistogram, Reason, Share};
 
 use super::{Change, DEAD, Machine, Task, TaskState};
 
@@ -12,7 +12,7 @@ pub(crate) struct Truth {
     /// By share.
     pub(crate) time_ns: [u128; 4],
     /// By wait state.
-    pub(crate) blocked_ns: [u128; WaitState::COUNT],
+    pub(crate) blocked_ns: [u128; Reason::COUNT],
     pub(crate) runqueue_delay: Distribution,
     pub(crate) offcpu: Distribution,
     pub(crate) voluntary: u64,
@@ -68,7 +68,13 @@ impl From<&Figures> for Truth {
     fn from(figures: &Figures) -> Self {
         Self {
             time_ns: Share::ALL.map(|share| figures.time(share)),
-            blocked_ns: WaitState::ALL.map(|wait| figures.blocked(wait)),
+            blocked_ns: {
+                let mut blocked_ns = [0; Reason::COUNT];
+                for reason in Reason::all() {
+                    blocked_ns[reason.index()] = figures.blocked(reason);
+                }
+                blocked_ns
+            },
             runqueue_delay: Distribution::from(&figures.runqueue_delay),
             offcpu: Distribution::from(&figures.offcpu),
             voluntary: figures.voluntary,
@@ -124,15 +130,12 @@ pub(crate) struct View {
     pub(crate) is_wake_hidden: bool,
 }
 
-/// How a thread waits whose word is this.
-pub(crate) fn wait_of(word: u16) -> WaitState {
+/// Why a thread waits whose word is this, when nothing else is known of it.
+pub(crate) fn reason_of(word: u16) -> Reason {
     match word {
-        0x1 | 0x2001 => WaitState::Sleeping,
-        0x2 | 0x102 => WaitState::Uninterruptible,
-        0x402 => WaitState::Idle,
-        0x104 => WaitState::Stopped,
-        0x8 => WaitState::Traced,
-        _ => WaitState::Other,
+        0x402 => Reason::KthreadIdle,
+        0x104 | 0x8 => Reason::Stopped,
+        _ => Reason::Unknown,
     }
 }
 
@@ -220,7 +223,7 @@ impl Machine {
                 Some((share, word)) => {
                     truth.time_ns[share as usize] += duration_ns;
                     if share == Share::Blocked {
-                        truth.blocked_ns[wait_of(word).index()] += duration_ns;
+                        truth.blocked_ns[reason_of(word).index()] += duration_ns;
                     }
                 }
             }

@@ -358,7 +358,7 @@ fn evidence_shows_what_long_waits_were_spent_in() {
         ),
         ("tcp-recv", "waiter", FileKind::InetSocket, "tcp_recvmsg"),
         ("eventfd", "waiter", FileKind::Event, "eventfd_read"),
-        ("timerfd", "waiter", FileKind::Event, "timerfd_read"),
+        ("timerfd", "waiter", FileKind::Timer, "timerfd_read"),
         ("io-uring", "waiter", FileKind::IoUring, "io_cqring_wait"),
         ("tty", "waiter", FileKind::Tty, "n_tty_read"),
         ("mutex", "waiter", FileKind::NotKnown, "futex"),

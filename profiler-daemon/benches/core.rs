@@ -1,0 +1,128 @@
+//! What a record costs in the core, on one CPU: nanoseconds a record, the median of several rounds.
+//!
+//! Pairs of threads pass a turn to and fro on each CPU, as in the `storm` workload: each turn is a
+//! waking, a wakeup and two switches. Run with `cargo bench -p profiler-daemon --bench core`.
+
+use std::time::Instant;
+
+use profiler_ebpf::{Fork, RawRecord, Switch, Wakeup, Waking, switch_flags};
+use schedscope::core::decode::Event;
+use schedscope::core::{Core, Selector, Stream, TargetSpec};
+use wildmatch::WildMatch;
+
+const CPUS: u32 = 2;
+const PAIRS: u32 = 4;
+const TURNS: u64 = 20_000;
+const TURN_NS: u64 = 1_500;
+const ROUNDS: usize = 15;
+
+fn tid(cpu: u32, pair: u32, side: u32) -> u32 {
+    1000 + (cpu * PAIRS + pair) * 2 + side
+}
+
+/// The births of all threads, as of the first CPU.
+fn births() -> Vec<RawRecord> {
+    let all = (0..CPUS).flat_map(|cpu| (0..PAIRS).map(move |pair| (cpu, pair)));
+    all.flat_map(|(cpu, pair)| [tid(cpu, pair, 0), tid(cpu, pair, 1)])
+        .map(|tid| {
+            Event::Fork(Fork {
+                ts_ns: 10,
+                start_ns: u64::from(tid),
+                tid,
+                tgid: 1000,
+                ..Fork::default()
+            })
+            .encode()
+        })
+        .collect()
+}
+
+/// One round on one CPU, from this time on: who runs wakes its partner and goes to sleep.
+fn turns(cpu: u32, from_ns: u64, first: u64, with_wakers: bool) -> Vec<RawRecord> {
+    let mut records = Vec::new();
+    let mut now = from_ns;
+    for turn in first..first + TURNS {
+        let pair = u32::try_from(turn / 2 % u64::from(PAIRS)).unwrap_or(0);
+        let side = u32::try_from(turn % 2).unwrap_or(0);
+        let next_pair = u32::try_from((turn + 1) / 2 % u64::from(PAIRS)).unwrap_or(0);
+        let next_side = 1 - side;
+        let (prev, next) = (tid(cpu, pair, side), tid(cpu, next_pair, next_side));
+        let runs = u16::try_from((turn / 2 / u64::from(PAIRS)) % 65_536).unwrap_or(0);
+        if with_wakers {
+            records.push(
+                Event::Waking(Waking {
+                    ts_ns: now,
+                    tid: next,
+                    waker_tid: prev,
+                    runs,
+                    ..Waking::default()
+                })
+                .encode(),
+            );
+        }
+        records.push(
+            Event::Wakeup(Wakeup {
+                ts_ns: now,
+                tid: next,
+                cpu,
+                ..Wakeup::default()
+            })
+            .encode(),
+        );
+        now += TURN_NS;
+        records.push(
+            Event::Switch(Switch {
+                ts_ns: now,
+                next_delay_ns: 0,
+                prev_tid: prev,
+                next_tid: next,
+                prev_state: 1,
+                next_runs: runs,
+                prev_syscall: 0,
+                flags: switch_flags::NEXT_COUNTED | switch_flags::PREV_SYSCALL,
+                ..Switch::default()
+            })
+            .encode(),
+        );
+    }
+    records
+}
+
+fn measure(name: &str, targets: &[TargetSpec], with_wakers: bool) {
+    let mut core = Core::new(targets.to_vec());
+    let births = births();
+    core.feed(&[Stream::new(&births), Stream::new(&[])], 20);
+    core.begin_window();
+    let mut costs = Vec::new();
+    for round in 0..ROUNDS {
+        let from_ns = 1_000 + round as u64 * TURNS * TURN_NS * 2;
+        let first = round as u64 * TURNS;
+        let records: Vec<Vec<RawRecord>> = (0..CPUS)
+            .map(|cpu| turns(cpu, from_ns, first, with_wakers))
+            .collect();
+        let streams: Vec<Stream<'_>> = records.iter().map(|its| Stream::new(its)).collect();
+        let count: usize = records.iter().map(Vec::len).sum();
+        let start = Instant::now();
+        core.feed(&streams, from_ns + TURNS * TURN_NS * 2 - 1);
+        costs.push(start.elapsed().as_secs_f64() * 1e9 / count as f64);
+    }
+    costs.sort_by(f64::total_cmp);
+    println!(
+        "{name:<32} {:6.1} ns a record (from {:.1} to {:.1})",
+        costs[costs.len() / 2],
+        costs[0],
+        costs[costs.len() - 1]
+    );
+}
+
+fn main() {
+    let everybody = |per_thread| TargetSpec {
+        name: "all".to_owned(),
+        selector: Selector::Comm(WildMatch::new("*")),
+        per_thread,
+    };
+    measure("host alone", &[], false);
+    measure("host alone, wakers", &[], true);
+    measure("all in a target", &[everybody(false)], true);
+    measure("all in a target, each thread", &[everybody(true)], true);
+}

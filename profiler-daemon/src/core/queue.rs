@@ -1,0 +1,200 @@
+//! Why a thread on a run queue did not run: a stay there is divided into its causes.
+//!
+//! First comes what a CPU quota took; of the rest it is contended what somebody else had the CPU for,
+//! and placement what nobody had it for. It is the CPU that counts whose queue the thread was on: a
+//! thread that was moved while it was queued was on several.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use profiler_ebpf::Migrate;
+
+use super::quota::Quotas;
+use super::spent::Cause;
+use super::thread::{NO_CPU, Thread};
+use super::timeline::{Runner, Timeline};
+
+/// Nanoseconds by cause, in the order of [`Cause::ALL`].
+pub(super) type Causes = [u64; Cause::COUNT];
+
+/// A queued thread goes to another CPU.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    ts_ns: u64,
+    from: u32,
+    to: u32,
+}
+
+/// Moves kept of one stay; where a thread is after more is not known.
+const MAX_MOVES: usize = 32;
+
+/// What the record that gives a thread a CPU says of its stay.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Arriving {
+    pub(super) cpu: Option<usize>,
+    /// When a quota kept it off, where the kernel says so for each thread.
+    pub(super) throttled_ns: Option<Range<u64>>,
+}
+
+/// The run queues of all CPUs.
+#[derive(Debug, Default)]
+pub(super) struct RunQueues {
+    pub(super) timeline: Timeline,
+    pub(super) quotas: Quotas,
+    /// Of the thread that just gets a CPU.
+    pub(super) arriving: Arriving,
+    moves: BTreeMap<u64, Vec<Move>>,
+}
+
+impl RunQueues {
+    /// A thread that is queued, or about to be, goes to another CPU.
+    pub(super) fn migrate(&mut self, thread: &mut Thread, record: &Migrate) {
+        let moves = self.moves.entry(thread.serial).or_default();
+        thread.has_moved = true;
+        let to = if moves.len() < MAX_MOVES {
+            record.to_cpu
+        } else {
+            NO_CPU
+        };
+        if moves.len() <= MAX_MOVES {
+            moves.push(Move {
+                ts_ns: record.ts_ns,
+                from: record.from_cpu,
+                to,
+            });
+        }
+    }
+
+    /// The stay of a thread begins on this CPU's queue, if that is known, or is over.
+    #[inline]
+    pub(super) fn begin_stay(&mut self, thread: &mut Thread, cpu: u32) {
+        thread.queue_cpu = cpu;
+        if thread.has_moved {
+            thread.has_moved = false;
+            self.moves.remove(&thread.serial);
+        }
+    }
+
+    /// Divides a part of a thread's stay on the run queue by cause; the sum is its length. `visit` is
+    /// told who had the CPU when it was contended, the latest first, as far as that goes back, and of
+    /// the last `steps` who had each CPU at most.
+    pub(super) fn divide(
+        &self,
+        thread: &Thread,
+        time_ns: Range<u64>,
+        steps: usize,
+        mut visit: impl FnMut(Runner, Range<u64>),
+    ) -> Causes {
+        let mut causes = Causes::default();
+        if !thread.has_moved {
+            let cpu = self.only_cpu(thread);
+            self.stretch(thread, time_ns, cpu, steps, &mut causes, &mut visit);
+            return causes;
+        }
+        for (time_ns, cpu) in self.path(thread, time_ns) {
+            self.stretch(thread, time_ns, cpu, steps, &mut causes, &mut visit);
+        }
+        causes
+    }
+
+    /// The CPU of a stay without moves: where it was queued, and where it got a CPU, if both agree.
+    fn only_cpu(&self, thread: &Thread) -> Option<usize> {
+        let queue = known(thread.queue_cpu);
+        match (queue, self.arriving.cpu) {
+            // It was moved, and nobody saw when.
+            (Some(queue), Some(arrival)) if queue != arrival => None,
+            (queue, arrival) => queue.or(arrival),
+        }
+    }
+
+    /// Which CPU's queue a thread was on, and when.
+    fn path(&self, thread: &Thread, time_ns: Range<u64>) -> Vec<(Range<u64>, Option<usize>)> {
+        let moves = self
+            .moves
+            .get(&thread.serial)
+            .map_or(&[][..], Vec::as_slice);
+        let first = moves.iter().rposition(|its| its.ts_ns <= time_ns.start);
+        let mut cpu = match (first.and_then(|place| moves.get(place)), moves.first()) {
+            (Some(before), _) => known(before.to),
+            (None, Some(after)) => known(thread.queue_cpu).or(known(after.from)),
+            (None, None) => known(thread.queue_cpu),
+        };
+        let mut path = Vec::new();
+        let mut from_ns = time_ns.start;
+        for its in moves.iter().skip(first.map_or(0, |place| place + 1)) {
+            let until_ns = its.ts_ns.clamp(from_ns, time_ns.end);
+            path.push((from_ns..until_ns, cpu));
+            from_ns = until_ns;
+            cpu = known(its.to);
+        }
+        if self
+            .arriving
+            .cpu
+            .is_some_and(|arrival| cpu != Some(arrival))
+        {
+            cpu = None;
+        }
+        path.push((from_ns..time_ns.end, cpu));
+        path
+    }
+
+    fn stretch(
+        &self,
+        thread: &Thread,
+        time_ns: Range<u64>,
+        cpu: Option<usize>,
+        steps: usize,
+        causes: &mut Causes,
+        mut visit: impl FnMut(Runner, Range<u64>),
+    ) {
+        let mut known_from_ns = 0;
+        let held_ns = match (&self.arriving.throttled_ns, cpu) {
+            (Some(held_ns), _) => vec![held_ns.clone()],
+            // It is not back yet, so nobody has said when there was quota again.
+            (None, _) if thread.is_throttled && self.arriving.cpu.is_none() => {
+                vec![time_ns.clone()]
+            }
+            // What should have said it was lost.
+            (None, _) if thread.is_throttled => {
+                known_from_ns = u64::MAX;
+                Vec::new()
+            }
+            (None, Some(cpu)) if thread.cpu_cgroup != 0 => {
+                let held_ns;
+                (held_ns, known_from_ns) = self.quotas.held(thread.cpu_cgroup, cpu, &time_ns);
+                held_ns
+            }
+            _ => Vec::new(),
+        };
+        let mut free = |time_ns: Range<u64>, causes: &mut Causes| {
+            let start_ns = time_ns.start.max(known_from_ns).min(time_ns.end);
+            causes[Cause::Unknown as usize] += start_ns - time_ns.start;
+            let time_ns = start_ns..time_ns.end;
+            let Some(cpu) = cpu else {
+                causes[Cause::Unknown as usize] += time_ns.end - time_ns.start;
+                return;
+            };
+            let used = self.timeline.divide(cpu, time_ns, steps, &mut visit);
+            causes[Cause::Contended as usize] += used.busy_ns;
+            causes[Cause::Placement as usize] += used.idle_ns;
+            causes[Cause::Unknown as usize] += used.unknown_ns;
+        };
+        let mut from_ns = time_ns.start;
+        for held in held_ns {
+            let start_ns = held.start.clamp(from_ns, time_ns.end);
+            let end_ns = held.end.clamp(start_ns, time_ns.end);
+            if start_ns > from_ns {
+                free(from_ns..start_ns, causes);
+            }
+            causes[Cause::Throttled as usize] += end_ns - start_ns;
+            from_ns = end_ns;
+        }
+        if time_ns.end > from_ns {
+            free(from_ns..time_ns.end, causes);
+        }
+    }
+}
+
+fn known(cpu: u32) -> Option<usize> {
+    usize::try_from(cpu).ok().filter(|_| cpu != NO_CPU)
+}

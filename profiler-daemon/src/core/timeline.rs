@@ -1,0 +1,347 @@
+//! Who had each CPU and when: what a stay on its run queue is divided by.
+//!
+//! Of each CPU two things are kept. The last stints, bounded, say who had it. For what is longer ago
+//! there are marks, at every so many stints, with how long the CPU had been busy by then: between two
+//! of them it is known whether anybody ran, but not who.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::threads::Slot;
+
+/// Stints kept of all CPUs together, 40 bytes each, and the least and the most of one CPU.
+const STINTS: usize = 1 << 18;
+const MIN_STINTS: usize = 512;
+const MAX_STINTS: usize = 1 << 14;
+
+/// There is a mark at every so many stints.
+const STINTS_A_MARK: u32 = 64;
+/// Marks kept of one CPU, 24 bytes each.
+const MARKS: usize = 1 << 13;
+
+/// A thread for good: slots are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Runner {
+    pub(super) slot: Slot,
+    pub(super) serial: u64,
+}
+
+/// Who has a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// Nobody: the idle task.
+    Idle,
+    /// This thread.
+    Thread(Runner),
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// Time of a CPU by what it was used for, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the unit stands with each time")]
+pub(super) struct Use {
+    /// Some thread had it.
+    pub(super) busy_ns: u64,
+    /// Nobody had it.
+    pub(super) idle_ns: u64,
+    /// Nobody can tell.
+    pub(super) unknown_ns: u64,
+}
+
+/// How long a CPU had been busy, and how long that is not known, at some moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    busy_ns: u64,
+    unknown_ns: u64,
+}
+
+impl Tally {
+    fn after(self, holder: Holder, duration_ns: u64) -> Self {
+        match holder {
+            Holder::Idle => self,
+            Holder::Thread(_) => Self {
+                busy_ns: self.busy_ns.saturating_add(duration_ns),
+                ..self
+            },
+            Holder::Unknown => Self {
+                unknown_ns: self.unknown_ns.saturating_add(duration_ns),
+                ..self
+            },
+        }
+    }
+}
+
+/// A time during which one holder had the CPU; it lasts until the next one begins.
+#[derive(Clone, Copy, Debug)]
+struct Stint {
+    from_ns: u64,
+    before: Tally,
+    holder: Holder,
+}
+
+#[derive(Debug, Default)]
+struct Cpu {
+    stints: VecDeque<Stint>,
+    marks: VecDeque<(u64, Tally)>,
+    /// Stints since the last mark.
+    unmarked: u32,
+}
+
+/// The use of all CPUs.
+#[derive(Debug, Default)]
+pub(super) struct Timeline {
+    cpus: Vec<Cpu>,
+    bound: usize,
+}
+
+impl Timeline {
+    /// From now on this CPU has another holder. Time never goes back on a CPU: an older record counts
+    /// as of the last one.
+    #[inline]
+    pub(super) fn hold(&mut self, cpu: usize, ts_ns: u64, holder: Holder) {
+        if self.cpus.len() <= cpu {
+            self.cpus.resize_with(cpu + 1, Cpu::default);
+            self.bound = (STINTS / self.cpus.len()).clamp(MIN_STINTS, MAX_STINTS);
+        }
+        let Some(Cpu {
+            stints,
+            marks,
+            unmarked,
+        }) = self.cpus.get_mut(cpu)
+        else {
+            return;
+        };
+        let (from_ns, before) = stints.back().map_or((ts_ns, Tally::default()), |last| {
+            let from_ns = ts_ns.max(last.from_ns);
+            (
+                from_ns,
+                last.before.after(last.holder, from_ns - last.from_ns),
+            )
+        });
+        while stints.len() >= self.bound {
+            stints.pop_front();
+        }
+        stints.push_back(Stint {
+            from_ns,
+            before,
+            holder,
+        });
+        *unmarked += 1;
+        if *unmarked >= STINTS_A_MARK {
+            *unmarked = 0;
+            if marks.len() >= MARKS {
+                marks.pop_front();
+            }
+            marks.push_back((from_ns, before));
+        }
+    }
+
+    /// Who is said to have this CPU now has it no more, nobody can tell since when.
+    pub(super) fn discredit(&mut self, cpu: usize) {
+        if let Some(last) = self.cpus.get_mut(cpu).and_then(|cpu| cpu.stints.back_mut()) {
+            last.holder = Holder::Unknown;
+        }
+    }
+
+    /// How a CPU was used in this time. `visit` is told who had it and when, the latest first, of the
+    /// last `steps` stints at most.
+    pub(super) fn divide(
+        &self,
+        cpu: usize,
+        time_ns: Range<u64>,
+        steps: usize,
+        mut visit: impl FnMut(Runner, Range<u64>),
+    ) -> Use {
+        let mut used = Use::default();
+        let mut end_ns = time_ns.end;
+        if time_ns.is_empty() {
+            return used;
+        }
+        let Some(cpu) = self.cpus.get(cpu) else {
+            used.unknown_ns = end_ns - time_ns.start;
+            return used;
+        };
+        let newest = place_before(&cpu.stints, end_ns);
+        let mut left = None;
+        for stint in cpu.stints.range(..newest).rev().take(steps) {
+            let start_ns = stint.from_ns.max(time_ns.start);
+            let duration_ns = end_ns.saturating_sub(start_ns);
+            match stint.holder {
+                Holder::Idle => used.idle_ns += duration_ns,
+                Holder::Unknown => used.unknown_ns += duration_ns,
+                Holder::Thread(runner) => {
+                    used.busy_ns += duration_ns;
+                    if duration_ns > 0 {
+                        visit(runner, start_ns..end_ns);
+                    }
+                }
+            }
+            end_ns = end_ns.min(start_ns);
+            left = Some((stint.from_ns, stint.before));
+            if end_ns <= time_ns.start {
+                return used;
+            }
+        }
+        let rest_ns = end_ns - time_ns.start;
+        let known = left
+            .zip(cpu.earliest_from(time_ns.start))
+            .filter(|((end_ns, _), (from_ns, _))| from_ns < end_ns);
+        if let Some(((end_ns, end), (from_ns, start))) = known {
+            let busy_ns = end.busy_ns.saturating_sub(start.busy_ns);
+            let unknown_ns = end.unknown_ns.saturating_sub(start.unknown_ns);
+            let whole_ns = end_ns - from_ns;
+            let idle_ns = whole_ns.saturating_sub(busy_ns).saturating_sub(unknown_ns);
+            used.busy_ns += busy_ns;
+            used.idle_ns += idle_ns;
+            used.unknown_ns += rest_ns.saturating_sub(busy_ns).saturating_sub(idle_ns);
+        } else {
+            used.unknown_ns += rest_ns;
+        }
+        used
+    }
+}
+
+impl Cpu {
+    /// The tally at this moment, or at the first one after it that there is a tally of.
+    fn earliest_from(&self, ts_ns: u64) -> Option<(u64, Tally)> {
+        let place = place_before(&self.stints, ts_ns.saturating_add(1));
+        if let Some(stint) = place
+            .checked_sub(1)
+            .and_then(|place| self.stints.get(place))
+        {
+            let tally = stint.before.after(stint.holder, ts_ns - stint.from_ns);
+            return Some((ts_ns, tally));
+        }
+        let mark = self.marks.partition_point(|&(from_ns, _)| from_ns < ts_ns);
+        let first = self
+            .stints
+            .front()
+            .map(|stint| (stint.from_ns, stint.before));
+        let mark = self.marks.get(mark).copied();
+        first
+            .into_iter()
+            .chain(mark)
+            .min_by_key(|&(ts_ns, _)| ts_ns)
+    }
+}
+
+/// How many stints began before this moment. Mostly it is one of the last.
+fn place_before(stints: &VecDeque<Stint>, ts_ns: u64) -> usize {
+    let is_later = |place: usize| stints.get(place).is_some_and(|s| s.from_ns >= ts_ns);
+    let mut reach = 4;
+    while reach < stints.len() && is_later(stints.len() - reach) {
+        reach *= 8;
+    }
+    let (mut low, mut high) = (stints.len().saturating_sub(reach), stints.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        if is_later(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Holder, MAX_STINTS, Runner, STINTS_A_MARK, Timeline, Use};
+    use crate::core::threads::Slot;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn holder(number: u64) -> Holder {
+        match number {
+            0 => Holder::Idle,
+            9 => Holder::Unknown,
+            serial => Holder::Thread(Runner {
+                slot: Slot::default(),
+                serial,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_stay_is_divided_between_those_who_ran() {
+        let mut timeline = Timeline::default();
+        for (ts_ns, who) in [(100, 1), (150, 0), (170, 2), (200, 9), (210, 1)] {
+            timeline.hold(3, ts_ns, holder(who));
+        }
+        let mut named = Vec::new();
+        let used = timeline.divide(3, 120..230, 100, |runner, time_ns| {
+            named.push((runner.serial, time_ns));
+        });
+        assert_eq!(named, [(1, 210..230), (2, 170..200), (1, 120..150)]);
+        let expected = Use {
+            busy_ns: 80,
+            idle_ns: 20,
+            unknown_ns: 10,
+        };
+        assert_eq!(used, expected);
+        timeline.discredit(3);
+        let used = timeline.divide(3, 210..230, 100, |_, _| {});
+        assert_eq!(used.unknown_ns, 20);
+        let used = timeline.divide(0, 120..230, 100, |_, _| {});
+        assert_eq!(used.unknown_ns, 110, "nothing is known of that CPU");
+    }
+
+    #[test]
+    fn what_is_too_long_ago_has_a_cause_but_no_name() {
+        let mut timeline = Timeline::default();
+        let count = MAX_STINTS as u64 * 3;
+        for number in 0..count {
+            timeline.hold(0, number * 10, holder(number % 2));
+        }
+        let mut named_ns = 0;
+        let all_ns = (count - 1) * 10;
+        let used = timeline.divide(0, 0..all_ns, usize::MAX, |_, time_ns| {
+            named_ns += time_ns.end - time_ns.start;
+        });
+        assert_eq!(used.busy_ns + used.idle_ns + used.unknown_ns, all_ns);
+        assert_eq!(named_ns, (MAX_STINTS as u64 - 1) / 2 * 10);
+        // Before the first mark nothing is known.
+        assert!(used.unknown_ns <= u64::from(STINTS_A_MARK) * 10, "{used:?}");
+        assert_eq!(used.busy_ns, used.idle_ns);
+    }
+
+    proptest! {
+        #[test]
+        fn every_nanosecond_has_one_holder(
+            steps in prop::collection::vec((0u64..50, 0u64..10), 1..200),
+            from in 0u64..1500,
+            length in 0u64..1500,
+            reach in 0usize..200,
+        ) {
+            let mut timeline = Timeline::default();
+            let mut truth: BTreeMap<u64, u64> = BTreeMap::new();
+            let mut now = 10;
+            for (step, who) in steps {
+                now += step;
+                timeline.hold(0, now, holder(who));
+                truth.insert(now, who);
+            }
+            let mut expected: BTreeMap<u64, u64> = BTreeMap::new();
+            for ns in from..from + length {
+                let who = truth.range(..=ns).next_back().map_or(9, |(_, &who)| who);
+                *expected.entry(who).or_default() += 1;
+            }
+            let unknown_ns = expected.remove(&9).unwrap_or(0);
+            let idle_ns = expected.remove(&0).unwrap_or(0);
+            let busy_ns = expected.values().sum();
+            let mut got: BTreeMap<u64, u64> = BTreeMap::new();
+            let mut named = |runner: Runner, time_ns: std::ops::Range<u64>| {
+                *got.entry(runner.serial).or_default() += time_ns.end - time_ns.start;
+            };
+            let used = timeline.divide(0, from..from + length, usize::MAX, &mut named);
+            prop_assert_eq!(used, Use { busy_ns, idle_ns, unknown_ns });
+            prop_assert_eq!(&got, &expected);
+            // With few steps the causes are the same, and only names are missing.
+            let used = timeline.divide(0, from..from + length, reach, |_, _| {});
+            if reach > 0 {
+                prop_assert_eq!(used, Use { busy_ns, idle_ns, unknown_ns });
+            }
+        }
+    }
+}
