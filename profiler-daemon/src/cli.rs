@@ -86,6 +86,11 @@ pub struct Attach {
     #[arg(long, value_name = "FILE")]
     pub output_file: Option<PathBuf>,
 
+    /// Show where in the program the longest waits were: takes a user stack whenever a thread blocks,
+    /// and needs programs with frame pointers
+    #[arg(long)]
+    pub user_stacks: bool,
+
     /// The probes' settings.
     #[command(flatten)]
     pub probes: ProbeFlags,

@@ -12,6 +12,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use wildmatch::WildMatch;
 
+use super::config::Stacks;
 use super::engine::{Engine, Handle};
 use super::gate::{self, Gate};
 use super::options;
@@ -117,6 +118,12 @@ struct End {
 pub fn attach(args: &Attach) -> Result<u8, Failure> {
     let target = Target::of(args)?;
     target.must_exist()?;
+    if args.user_stacks && args.probes.stacks == Some(Stacks(None)) {
+        return Err(Failure::usage(
+            "--user-stacks goes with kernel stacks: leave out `--stacks off`, or give it a time"
+                .to_owned(),
+        ));
+    }
     let mut out = open_output(args.output_file.as_deref())?;
     let gate = match &target {
         Target::Command(command) => Some(Gate::start(command)?),
@@ -133,7 +140,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
         selector,
         per_thread: true,
     };
-    let options = options::for_attach(&args.probes);
+    let options = options::for_attach(&args.probes, args.user_stacks);
     let mut engine =
         Engine::start(&options, vec![spec], MAX_INTERVAL).map_err(options::start_failure)?;
     let waits_for_more = matches!(target, Target::Comm(_) | Target::Command(_));
@@ -173,6 +180,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
              a CPU is partly unknown"
         ));
     }
+    end.notes.extend(measured.lacks.iter().cloned());
     units.learn(seen.threads.iter().map(|thread| thread.tgid));
     let report = Report::new(
         &measured.snapshot,
@@ -195,12 +203,30 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
     Ok(end.command.map_or(Exit::Done as u8, gate::exit_code))
 }
 
+/// What this host keeps from being known of why threads wait.
+fn lacks(engine: &mut Engine) -> Vec<String> {
+    let kernel = engine.kernel().lacks().iter();
+    let mut lacks: Vec<String> = kernel
+        .map(|lack| {
+            let reason = lack.reason.lines().next().unwrap_or_default();
+            format!("without {}: {} ({reason})", lack.what, lack.consequence)
+        })
+        .collect();
+    if let Some(reason) = engine.symbols_lack() {
+        lacks.push(format!(
+            "without names of kernel functions: waits are told by their system calls alone ({reason})"
+        ));
+    }
+    lacks
+}
+
 /// What the loop has to say at the end.
 struct Measured {
     snapshot: Snapshot,
     losses: Losses,
     wakeups: bool,
     clock_error_ns: u64,
+    lacks: Vec<String>,
 }
 
 impl Measured {
@@ -210,6 +236,7 @@ impl Measured {
             losses: engine.kernel().losses(),
             wakeups: engine.kernel().wakeups(),
             clock_error_ns: engine.kernel().clock_error_ns(),
+            lacks: lacks(engine),
         }
     }
 }

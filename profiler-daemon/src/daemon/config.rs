@@ -70,6 +70,13 @@ pub struct Ring {
 pub struct Probes {
     /// Whether wakeups are recorded, too.
     pub wakeups: bool,
+    /// Whether it is recorded why threads wait: their system calls, and quotas of CPU time.
+    pub reasons: bool,
+    /// Whether it is recorded who wakes whom.
+    pub wakers: bool,
+    /// How long a wait of a target must be for the kernel's stack to be taken; `None` for never.
+    #[serde(deserialize_with = "stacks")]
+    pub stacks: Option<Duration>,
     /// The clock that stamps the records.
     #[serde(deserialize_with = "clock")]
     pub clock: ClockChoice,
@@ -86,6 +93,13 @@ pub struct Drain {
     #[serde(deserialize_with = "drain_interval")]
     pub max_interval: Duration,
 }
+
+/// Of waits that are at least so long the kernel's stack is taken, unless told otherwise.
+pub const DEFAULT_STACKS: Duration = Duration::from_millis(1);
+
+/// How long a wait must be for its stack to be taken; `None` for never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stacks(pub Option<Duration>);
 
 /// The clock that stamps the records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -189,6 +203,9 @@ impl Default for Probes {
     fn default() -> Self {
         Self {
             wakeups: false,
+            reasons: true,
+            wakers: false,
+            stacks: Some(DEFAULT_STACKS),
             clock: ClockChoice::Auto,
             stats_interval: Some(Duration::from_mins(1)),
         }
@@ -253,10 +270,18 @@ impl Config {
             ring_records,
             clock,
             wakeups,
+            reasons,
+            wakers,
+            stacks,
         } = probes;
         self.listen = listen.unwrap_or(self.listen);
         self.ring.records_per_cpu = ring_records.unwrap_or(self.ring.records_per_cpu);
         self.probes.wakeups = wakeups.unwrap_or(self.probes.wakeups);
+        self.probes.reasons = reasons.unwrap_or(self.probes.reasons);
+        self.probes.wakers = wakers.unwrap_or(self.probes.wakers);
+        if let Some(Stacks(stacks)) = stacks {
+            self.probes.stacks = stacks;
+        }
         self.probes.clock = clock.unwrap_or(self.probes.clock);
         if let Some(interval) = stats_interval {
             self.probes.stats_interval = (!interval.is_zero()).then_some(interval);
@@ -400,6 +425,18 @@ pub fn parse_stats_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads how long a wait must be for its stack to be taken.
+pub fn parse_stacks(text: &str) -> Result<Stacks, String> {
+    let longest = Duration::from_mins(1);
+    match humantime::parse_duration(text) {
+        _ if text == "off" => Ok(Stacks(None)),
+        Ok(threshold) if threshold <= longest => Ok(Stacks(Some(threshold))),
+        _ => Err(format!(
+            "expected a duration from \"0s\" (all waits) to \"1m\", or \"off\" for none, found {text:?}"
+        )),
+    }
+}
+
 /// Reads the longest time between two drains.
 pub fn parse_drain_interval(text: &str) -> Result<Duration, String> {
     let (low, high) = (Duration::from_millis(1), Duration::from_secs(10));
@@ -466,6 +503,14 @@ fn stats_interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>
         parse: parse_stats_interval,
     })?;
     Ok((!interval.is_zero()).then_some(interval))
+}
+
+fn stacks<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let Stacks(stacks) = from.deserialize_str(FromText {
+        expected: "a string with a duration, such as \"1ms\", or \"off\"",
+        parse: parse_stacks,
+    })?;
+    Ok(stacks)
 }
 
 fn drain_interval<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {

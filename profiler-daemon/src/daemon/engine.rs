@@ -11,11 +11,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use profiler_ebpf::why::MAX_EVIDENCE_TARGETS;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
+use super::user_stacks::{NamedStacks, UserStacks};
+use super::witness::Witness;
 use crate::core::{Core, Snapshot, TargetSpec};
+use crate::source::evidence::EvidenceTargets;
 use crate::source::{Kernel, Options, procfs};
 
 /// A record is visible at the latest this long after the time that it carries: the scheduler reads its
@@ -36,6 +40,12 @@ const DRAIN_NICE: i32 = -20;
 
 /// Threads are read again this long after records were lost, to find out what that concerns.
 const RESYNC_AFTER: Duration = Duration::from_secs(1);
+
+/// A wait that goes on this long, and whose reason is not known, is looked at.
+const LOOK_AFTER_NS: u64 = 1_000_000_000;
+
+/// Least time between two looks: each goes through all threads of the host.
+const LOOK_EVERY_NS: u64 = 10_000_000_000;
 
 /// What the loop has done, for the daemon's own metrics.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +73,14 @@ pub struct Engine {
     hidden: usize,
     resync_at: Option<Instant>,
     calibrated_at: Instant,
+    witness: Witness,
+    user_stacks: Option<UserStacks>,
+    /// The processes whose waits are looked at.
+    watched: Vec<u32>,
+    /// Whether waits are looked at at all.
+    stacks: bool,
+    /// When waits that go on were last looked at.
+    looked_ns: u64,
 }
 
 impl Engine {
@@ -74,6 +92,13 @@ impl Engine {
         targets: Vec<TargetSpec>,
         max_interval: Duration,
     ) -> anyhow::Result<Self> {
+        // Read while the probes are loaded: both take a while.
+        let witness = Witness::new(options.stacks.is_some());
+        let user_stacks = if options.user_stacks {
+            Some(UserStacks::start().context("cannot start the thread that names user stacks")?)
+        } else {
+            None
+        };
         let kernel = Kernel::start(options)?;
         let mut engine = Self {
             core: Core::new(targets),
@@ -86,7 +111,13 @@ impl Engine {
             hidden: 0,
             resync_at: None,
             calibrated_at: Instant::now(),
+            witness,
+            user_stacks,
+            watched: Vec::new(),
+            stacks: options.stacks.is_some(),
+            looked_ns: 0,
         };
+        engine.witness.await_names();
         let read_ns = engine.kernel.now_ns();
         let mut threads = engine
             .kernel
@@ -99,7 +130,55 @@ impl Engine {
         std::thread::sleep(Duration::from_nanos(SLACK_NS));
         engine.drain_to(start_ns);
         engine.core.begin_window();
+        engine.watch();
+        engine.look_at_waits(start_ns);
         Ok(engine)
+    }
+
+    /// Has the probes look at the waits of those processes that belong to a target now.
+    fn watch(&mut self) {
+        if !self.stacks {
+            return;
+        }
+        let mut tgids: Vec<u32> = self.core.watched().collect();
+        tgids.sort_unstable();
+        tgids.dedup();
+        if tgids == self.watched {
+            return;
+        }
+        let chosen = if tgids.len() > MAX_EVIDENCE_TARGETS as usize {
+            EvidenceTargets::All
+        } else {
+            EvidenceTargets::Processes(&tgids)
+        };
+        // Failing leaves some waits without evidence; the next drain tries again.
+        if self.kernel.set_evidence_targets(chosen).is_ok() {
+            self.watched = tgids;
+        }
+    }
+
+    /// Looks where the threads of the targets stand that wait now, and takes in everything up to
+    /// `until_ns`. What can't be seen stays as it is known.
+    fn look_at_waits(&mut self, until_ns: u64) {
+        if !self.stacks || self.watched.is_empty() {
+            return;
+        }
+        let records = self.kernel.open_evidence().unwrap_or_default();
+        self.drain_to(until_ns);
+        let witness = &mut self.witness;
+        let seen = records.iter().map(|record| witness.read(record));
+        self.core.seen_waiting(seen);
+    }
+
+    /// Looks at waits that go on of which the reason is not known, if there are such and nobody has
+    /// looked of late.
+    pub fn look_at_open_waits(&mut self) {
+        let now_ns = self.core.watermark_ns();
+        let is_due = now_ns >= self.looked_ns.saturating_add(LOOK_EVERY_NS);
+        if is_due && self.core.has_unexplained_wait(LOOK_AFTER_NS) {
+            self.looked_ns = now_ns;
+            self.look_at_waits(now_ns);
+        }
     }
 
     /// Takes in what the rings hold, as far as it is sure to be complete.
@@ -114,6 +193,7 @@ impl Engine {
         let slack_ns = if fill > URGENT_FILL { 0 } else { SLACK_NS };
         self.drain_to(self.kernel.now_ns().saturating_sub(slack_ns));
         self.resync_after_loss();
+        self.watch();
     }
 
     fn drain_to(&mut self, watermark_ns: u64) {
@@ -125,9 +205,35 @@ impl Engine {
                 core.doubt(cpu, from_ns, until_ns);
             }
         }
-        self.kernel
-            .drain(|streams| core.feed(streams, watermark_ns));
+        let witness = &mut self.witness;
+        self.kernel.drain_with_evidence(|streams, evidence| {
+            core.seen(evidence.iter().map(|record| witness.read(record)));
+            core.feed(streams, watermark_ns)
+        });
         self.work.drains += 1;
+        self.name_user_stacks();
+    }
+
+    fn name_user_stacks(&mut self) {
+        let met = self.witness.take_user_stacks();
+        let Some(named) = &mut self.user_stacks else {
+            return;
+        };
+        for (tgid, number) in met {
+            let id = i32::try_from(number)
+                .ok()
+                .filter(|_| named.is_new(tgid, number));
+            if let Some(addresses) = id.and_then(|id| self.kernel.user_stack(id)) {
+                named.name(tgid, number, addresses);
+            }
+        }
+    }
+
+    /// User stacks by process and number, once; empty if they are not taken.
+    pub(super) fn take_named_stacks(&mut self) -> NamedStacks {
+        self.user_stacks
+            .take()
+            .map_or_else(NamedStacks::new, UserStacks::finish)
     }
 
     fn resync_after_loss(&mut self) {
@@ -161,6 +267,7 @@ impl Engine {
         while self.kernel.now_ns() < end_ns.saturating_add(SLACK_NS) {
             std::thread::sleep(Duration::from_nanos(SLACK_NS / 2));
         }
+        self.look_at_waits(end_ns);
         self.drain_to(end_ns);
         self.core.snapshot()
     }
@@ -178,6 +285,12 @@ impl Engine {
     /// The fullest that a ring was, from 0 to 1, since this was last asked.
     pub fn take_fill(&mut self) -> f64 {
         std::mem::take(&mut self.fill)
+    }
+
+    /// Why the kernel's functions have no names, if they are wanted and have none.
+    #[must_use]
+    pub fn symbols_lack(&self) -> Option<&str> {
+        self.witness.lack()
     }
 
     /// Threads that were there at the start and that the kernel shows to no BPF program.

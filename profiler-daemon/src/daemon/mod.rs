@@ -6,7 +6,8 @@
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
 //! * [`http`]: serves `/metrics` and `/healthz`.
-//! * `options` and `units`: flags to settings, processes to units.
+//! * `options`, `units`, `witness` and `user_stacks`: flags to settings, processes to units, what the
+//!   probes saw of waits to what the core makes of it, addresses to names.
 
 pub mod attach;
 pub mod check;
@@ -17,3 +18,5 @@ pub mod http;
 mod options;
 pub mod service;
 mod units;
+mod user_stacks;
+mod witness;

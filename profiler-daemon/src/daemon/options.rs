@@ -1,18 +1,24 @@
 //! From flags and configuration to the source's settings, and from its errors to exit codes.
 
-use super::config::{self, Config, ProbeFlags};
+use std::time::Duration;
+
+use super::config::{self, Config, DEFAULT_STACKS, ProbeFlags, Stacks};
 use crate::exit::{Exit, Failure};
 use crate::source::{ClockChoice, Options, StartError, StartFailure};
 
 /// Settings for measuring by hand: wakeups are recorded unless told otherwise, so that a thread that
 /// waits for a CPU right now shows as such.
-pub(super) fn for_attach(flags: &ProbeFlags) -> Options {
+pub(super) fn for_attach(flags: &ProbeFlags, user_stacks: bool) -> Options {
     let default = Options::default();
     Options {
         ring_records: flags.ring_records.unwrap_or_else(attach_ring_records),
         wakeups: flags.wakeups.unwrap_or(true),
         clock: flags.clock.map_or(default.clock, clock),
-        ..default
+        syscalls: flags.reasons.unwrap_or(true),
+        throttling: flags.reasons.unwrap_or(true),
+        wakers: flags.wakers.unwrap_or(true),
+        stacks: nanoseconds(flags.stacks.map_or(Some(DEFAULT_STACKS), |Stacks(its)| its)),
+        user_stacks,
     }
 }
 
@@ -33,8 +39,18 @@ pub(super) fn for_service(config: &Config) -> Options {
         ring_records: config.ring.records_per_cpu,
         wakeups: config.probes.wakeups,
         clock: clock(config.probes.clock),
-        ..Options::default()
+        syscalls: config.probes.reasons,
+        throttling: config.probes.reasons,
+        wakers: config.probes.wakers,
+        // Without a target there is nobody whose waits are looked at.
+        stacks: nanoseconds(config.probes.stacks.filter(|_| !config.targets.is_empty())),
+        // Reading the symbols of others' programs is nothing for a service.
+        user_stacks: false,
     }
+}
+
+fn nanoseconds(stacks: Option<Duration>) -> Option<u64> {
+    stacks.map(|threshold| u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn clock(choice: config::ClockChoice) -> ClockChoice {

@@ -204,6 +204,7 @@ impl Figures for Service {
 }
 
 fn scrape(engine: &mut Engine, kernel_release: String) -> Scrape {
+    engine.look_at_open_waits();
     let snapshot = engine.core().snapshot();
     let work = engine.work();
     let ring_fill = engine.take_fill();

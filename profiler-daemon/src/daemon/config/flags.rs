@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClockChoice, Target, Threads};
-use super::{parse_drain_interval, parse_id, parse_listen, parse_records, parse_stats_interval};
+use super::{ClockChoice, Stacks, Target, Threads};
+use super::{
+    parse_drain_interval, parse_id, parse_listen, parse_records, parse_stacks, parse_stats_interval,
+};
 
 /// What the flags of the service say instead of the file; `None` where they say nothing.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
@@ -47,6 +49,19 @@ pub struct ProbeFlags {
     /// [default: on for attach, off for the service]
     #[arg(long, value_name = "BOOL")]
     pub wakeups: Option<bool>,
+
+    /// Whether to record why threads wait: their system calls, and CPU quotas [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub reasons: Option<bool>,
+
+    /// Whether to record who wakes whom [default: on for attach, off for the service]
+    #[arg(long, value_name = "BOOL")]
+    pub wakers: Option<bool>,
+
+    /// How long a wait of a target must be for the kernel's stack to be taken as it ends; 0s for all
+    /// waits, off for none [default: 1ms]
+    #[arg(long, value_name = "TIME", value_parser = parse_stacks)]
+    pub stacks: Option<Stacks>,
 }
 
 /// Reads a target as it is given in a flag.

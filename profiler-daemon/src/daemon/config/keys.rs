@@ -52,6 +52,36 @@ pub const KEYS: &[Key] = &[
                   It costs a second hook, about as much again as all the rest.",
     },
     Key {
+        path: "probes.reasons",
+        value: "true",
+        values: "true or false",
+        flag: "--reasons",
+        live: false,
+        meaning: "Record why threads wait: the system call of each that blocks, moves between CPUs, and \
+                  when CPU quotas are used up. Without it the reason of most waits is unknown, and \
+                  throttled time counts as contended. It costs a few nanoseconds a switch.",
+    },
+    Key {
+        path: "probes.wakers",
+        value: "false",
+        values: "true or false",
+        flag: "--wakers",
+        live: false,
+        meaning: "Record who wakes whom: another thread, a timer, the network, a device. It costs a hook \
+                  at each wakeup, and makes for twice as many records.",
+    },
+    Key {
+        path: "probes.stacks",
+        value: "\"1ms\"",
+        values: "duration, 0s (all waits) to 1m, or \"off\"",
+        flag: "--stacks",
+        live: false,
+        meaning: "Of waits of targets that are at least so long the kernel's stack and the kind of file \
+                  are taken as they end: with them a read is known to be from a pipe, a socket or a disk. \
+                  It costs a hook at each wakeup. Without targets nothing is taken, and the first target \
+                  that is added later needs a restart for it.",
+    },
+    Key {
         path: "probes.clock",
         value: "\"auto\"",
         values: "\"auto\", \"run-queue\" or \"monotonic\"",
