@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::core::worst::MAX_WORST;
 use crate::daemon::config::{Overrides, ProbeFlags};
 
 /// Says why threads wait: for a CPU, for something else, or not at all.
@@ -53,6 +54,7 @@ pub enum Command {
         schedscope attach 1234 --duration 10s          all threads of process 1234, for ten seconds\n  \
         schedscope attach --tid 1240                   one thread, until Ctrl-C\n  \
         schedscope attach --comm 'nginx*' -d 5s        every thread with such a name\n  \
+        schedscope attach 1234 -d 1m --worst 10        the ten longest waits, with who kept whom\n  \
         schedscope attach --output json 1234 -d 1m     for other programs; the schema is in the documentation\n  \
         schedscope attach -- make -j8                  a command, from its first instruction to its exit\n\n\
         Without --duration it measures until Ctrl-C or until the target has ended; the report comes in any case."
@@ -91,9 +93,30 @@ pub struct Attach {
     #[arg(long)]
     pub user_stacks: bool,
 
+    /// What the table shows.
+    #[command(flatten)]
+    pub view: View,
+
     /// The probes' settings.
     #[command(flatten)]
     pub probes: ProbeFlags,
+}
+
+/// What the table shows; JSON has all of it in any case.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+#[command(next_help_heading = "Table")]
+pub struct View {
+    /// Show idleness, too: threads and waits with nothing to do, which are summed up otherwise
+    #[arg(short, long)]
+    pub all: bool,
+
+    /// How many of the longest waits to show of each kind, at most 20; 0 for none
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = worst_count)]
+    pub worst: usize,
+
+    /// Show what the reasons of waits were concluded from, and where in the kernel the longest were
+    #[arg(short, long)]
+    pub explain: bool,
 }
 
 /// How to report.
@@ -140,6 +163,13 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn worst_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count <= MAX_WORST => Ok(count),
+        _ => Err(format!("must be a number from 0 to {MAX_WORST}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Cli, Command};
@@ -171,6 +201,8 @@ mod tests {
             &["schedscope", "attach", "--tid", "13", "--comm", "x"],
             &["schedscope", "attach", "12", "--duration", "0s"],
             &["schedscope", "attach", "12", "--duration", "10"],
+            &["schedscope", "attach", "12", "--worst", "21"],
+            &["schedscope", "attach", "12", "--worst", "-1"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
         }

@@ -8,8 +8,9 @@ use profiler_ebpf::{Switch, switch_flags};
 use proptest::prelude::*;
 use schedscope::core::decode::Event;
 use schedscope::core::{Core, Selector, Stream, TargetSpec};
-use schedscope::sink::metrics::Exporter;
 use schedscope::sink::metrics::catalogue::{self, CATALOGUE, Type};
+use schedscope::sink::metrics::{Exporter, program};
+use support::shop::shop;
 use support::{DEAD, MS, S, START_NS, expect_file, fork, gap, history, scrape, switch, wakeup};
 
 /// Value by series, as `name{labels}`.
@@ -109,15 +110,122 @@ fn buckets_add_up() {
     assert_eq!(of(&format!("{name}_count{{target=\"web\"}}")), "11");
 }
 
+/// A series, and its value in a scrape of [`shop`].
+#[track_caller]
+fn check_shop(series: &[(&str, &str)]) {
+    let text = Exporter::new()
+        .openmetrics(&scrape(shop()))
+        .expect("encodes");
+    let all = parse(&text);
+    for (name, value) in series {
+        let name = format!("schedscope_{name}");
+        assert_eq!(
+            all.get(&name).map(f64::to_string).as_deref(),
+            Some(*value),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn it_is_told_why_threads_waited() {
+    check_shop(&[
+        (
+            "blocked_seconds_total{target=\"web\",reason=\"lock\"}",
+            "0.042",
+        ),
+        (
+            "blocked_seconds_total{target=\"web\",reason=\"disk-io\"}",
+            "0.015",
+        ),
+        (
+            "blocked_seconds_total{target=\"web\",reason=\"pipe\"}",
+            "0.5",
+        ),
+        (
+            "blocked_seconds_total{target=\"web\",reason=\"other\"}",
+            "1",
+        ),
+        ("blocked_seconds_total{target=\"web\",reason=\"tty\"}", "0"),
+        (
+            "runnable_seconds_total{target=\"web\",cause=\"contended\",origin=\"preempted\"}",
+            "0.035",
+        ),
+        (
+            "runnable_seconds_total{target=\"web\",cause=\"throttled\",origin=\"preempted\"}",
+            "0.09",
+        ),
+        (
+            "interference_seconds_total{victim=\"web\",culprit=\"batch.service\"}",
+            "0.035",
+        ),
+        (
+            "interference_seconds_total{victim=\"host\",culprit=\"batch.service\"}",
+            "0.035",
+        ),
+        (
+            "interference_seconds_total{victim=\"web\",culprit=\"other\"}",
+            "0",
+        ),
+    ]);
+}
+
+#[test]
+fn waits_that_go_on_are_told_in_all_states() {
+    check_shop(&[
+        ("waiting_threads{target=\"web\",state=\"pipe\"}", "1"),
+        ("oldest_wait_seconds{target=\"web\",state=\"pipe\"}", "0.5"),
+        ("waiting_threads{target=\"web\",state=\"event-wait\"}", "3"),
+        (
+            "oldest_wait_seconds{target=\"web\",state=\"event-wait\"}",
+            "1",
+        ),
+        ("oldest_wait_seconds{target=\"web\",state=\"other\"}", "1"),
+        ("waiting_threads{target=\"web\",state=\"runnable\"}", "0"),
+        (
+            "oldest_wait_seconds{target=\"web\",state=\"runnable\"}",
+            "0",
+        ),
+        ("waiting_threads{target=\"host\",state=\"lock\"}", "0"),
+    ]);
+}
+
+#[test]
+fn the_catalogue_names_all_reasons() {
+    for reason in schedscope::core::Reason::all() {
+        let name = format!("`{}`", reason.name());
+        assert!(
+            catalogue::BLOCKED.labels[1].values.contains(&name),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_process_without_a_unit_goes_by_its_name() {
+    let mut scrape = scrape(shop());
+    scrape.processes.clear();
+    let text = Exporter::new().openmetrics(&scrape).expect("encodes");
+    let series =
+        "schedscope_interference_seconds_total{victim=\"web\",culprit=\"batch-1\"} 0.035\n";
+    assert!(text.contains(series), "{text}");
+    assert_eq!(program("kworker/1:2H"), "kworker");
+    assert_eq!(program("/bin/sh"), "/bin/sh");
+}
+
 #[test]
 fn hostile_names_are_escaped() {
-    let mut snapshot = history(false);
+    let mut snapshot = shop();
     snapshot.targets[0].name = "a\"b\\c\nd} 5".to_owned();
-    let text = Exporter::new()
-        .openmetrics(&scrape(snapshot))
-        .expect("encodes");
+    let mut scrape = scrape(snapshot);
+    scrape.processes = [(500, "x\"y\\z\n} 7".to_owned())].into();
+    let text = Exporter::new().openmetrics(&scrape).expect("encodes");
     assert!(
-        text.contains("schedscope_threads{target=\"a\\\"b\\\\c\\nd} 5\"} 3\n"),
+        text.contains("culprit=\"x\\\"y\\\\z\\n} 7\"} 0.035\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("schedscope_threads{target=\"a\\\"b\\\\c\\nd} 5\"} 5\n"),
         "{text}"
     );
     assert_eq!(
@@ -146,6 +254,16 @@ fn whole_ns(series: &BTreeMap<String, f64>, target: &str) -> f64 {
     let prefix = format!("schedscope_thread_time_seconds_total{{target=\"{target}\"");
     let parts = series.iter().filter(|(name, _)| name.starts_with(&prefix));
     parts.map(|(_, seconds)| seconds * 1e9).sum()
+}
+
+/// Whether the parts of a state of a target sum to it.
+fn parts_sum(series: &BTreeMap<String, f64>, target: &str, state: &str) -> bool {
+    let whole =
+        format!("schedscope_thread_time_seconds_total{{target=\"{target}\",state=\"{state}\"}}");
+    let prefix = format!("schedscope_{state}_seconds_total{{target=\"{target}\"");
+    let parts = series.iter().filter(|(name, _)| name.starts_with(&prefix));
+    let sum: f64 = parts.map(|(_, seconds)| seconds).sum();
+    (series[&whole] - sum).abs() < 1e-9
 }
 
 fn target() -> Vec<TargetSpec> {
@@ -206,12 +324,7 @@ fn blocked_time_that_was_queueing_is_not_taken_back() {
         (whole_ns(&after, "web") - 101e6).abs() < 1.0,
         "the sum is exact"
     );
-    let reasons: f64 = after
-        .iter()
-        .filter(|(name, _)| name.starts_with("schedscope_blocked_seconds_total{target=\"web\""))
-        .map(|(_, seconds)| seconds)
-        .sum();
-    assert!((reasons - state(&after, "blocked")).abs() < 1e-9);
+    assert!(parts_sum(&after, "web", "blocked") && parts_sum(&after, "web", "runnable"));
     // The runnable time is told as soon as the whole has grown enough.
     core.feed(&[Stream::new(&[switch(at(110), 100, S, 0)])], at(300));
     let late = now(&core);
@@ -283,6 +396,8 @@ proptest! {
             for (name, truth) in ["host", "web"].iter().zip(truth) {
                 let whole = whole_ns(&after, name);
                 prop_assert!((whole - truth as f64).abs() < 1.0, "{}: {} of {}", name, whole, truth);
+                prop_assert!(parts_sum(&after, name, "blocked"));
+                prop_assert!(parts_sum(&after, name, "runnable"));
             }
             before = after;
         }

@@ -5,9 +5,10 @@ mod support;
 use proptest::prelude::*;
 use schedscope::core::{Snapshot, Stream};
 use schedscope::sink::json;
-use schedscope::sink::report::{Dropped, Exit, FigureRow, Report, ReportFacts};
+use schedscope::sink::report::{Dropped, Exit, FigureRow, Report, ReportFacts, Total, is_idle};
 use schedscope::sink::table::{TableOptions, render};
 use schedscope::sink::text::TextOptions;
+use support::shop::shop;
 use support::{D, DEAD, MS, S, START_NS, expect_file, fork, gap, history, switch, wakeup};
 use unicode_width::UnicodeWidthStr;
 
@@ -32,6 +33,7 @@ const DROPPED: [Dropped; 3] = [
 fn report(snapshot: &Snapshot, dropped: &[Dropped]) -> Report {
     let unit_of = |tgid: u32| match tgid {
         100 => "web.service".to_owned(),
+        500 => "batch.service".to_owned(),
         _ => String::new(),
     };
     let facts = ReportFacts {
@@ -44,6 +46,7 @@ fn report(snapshot: &Snapshot, dropped: &[Dropped]) -> Report {
         clock_error_ns: Some(1_500),
         wakeups: true,
         unit_of: &unit_of,
+        user_stack_of: &|_, id| vec![format!("frame of stack {id}"), "main".to_owned()],
         notes: &[],
         exit: None,
     };
@@ -57,10 +60,18 @@ fn json_of(report: &Report) -> serde_json::Value {
     serde_json::from_slice(&bytes).expect("a report is JSON")
 }
 
+const TABLE: TableOptions = TableOptions {
+    text: TextOptions::PLAIN,
+    max_threads: 50,
+    all: false,
+    worst: 5,
+    explain: false,
+};
+
 fn table(report: &Report, width: usize, colors: bool) -> String {
     let options = TableOptions {
         text: TextOptions { width, colors },
-        max_threads: 50,
+        ..TABLE
     };
     render(report, &options)
 }
@@ -92,10 +103,95 @@ fn the_table_reads_well() {
 }
 
 #[test]
+fn json_says_why() {
+    let value = json_of(&report(&shop(), &[]));
+    let pretty = serde_json::to_string_pretty(&value).expect("JSON can be written") + "\n";
+    expect_file("tests/golden/why.json", &pretty);
+    assert_schema(&value);
+}
+
+#[test]
+fn the_table_says_why() {
+    let report = report(&shop(), &[]);
+    for width in [80, 100, 120] {
+        let text = table(&report, width, false);
+        expect_file(&format!("tests/golden/why-{width}.txt"), &text);
+    }
+    let everything = TableOptions {
+        all: true,
+        worst: 20,
+        explain: true,
+        ..TABLE
+    };
+    let text = render(&report, &everything);
+    expect_file("tests/golden/why-everything.txt", &text);
+    let least = TableOptions { worst: 0, ..TABLE };
+    assert!(!render(&report, &least).contains("Longest waits"));
+}
+
+#[test]
+fn the_chain_of_a_wait_is_told_in_order() {
+    let report = report(&shop(), &[]);
+    let wait = &report.worst.blocked[2];
+    assert_eq!((wait.tid, wait.duration_ns), (101, 42 * MS));
+    assert_eq!(wait.reason.as_deref(), Some("lock"));
+    let link = &wait.chain[0];
+    assert_eq!(
+        (link.tid, link.runnable_ns, link.running_ns),
+        (102, 35 * MS, 7 * MS)
+    );
+    assert_eq!(link.culprits[0].unit, "batch.service");
+    let text = table(&report, 100, false);
+    let told = [
+        "  3. shop-front/101 waited 42.0ms for lock (system call futex), from 21:34:43.010",
+        "     woken by shop-store/102, which meanwhile was queued 35.0ms (CPU held by batch-1/501 35.0ms),",
+        "       ran 7.00ms",
+    ];
+    assert!(text.contains(&told.join("\n")), "{text}");
+}
+
+#[test]
+fn a_rank_that_folds_still_sums_up() {
+    // 300 processes take the CPU from 101 in turns, which is more than are told apart.
+    let mut core = support::core(&[support::on_cpu(101, b"victim", 0)]);
+    let (mut cpu0, mut now_ns, mut holder) = (Vec::new(), START_NS + MS, (101, 0));
+    for round in 0..300u32 {
+        let next = 1_000 + round;
+        cpu0.push(fork(now_ns, 1, next));
+        cpu0.push(switch(now_ns + 1, holder.0, holder.1, next));
+        holder = (next, DEAD);
+        now_ns += MS + u64::from(round);
+    }
+    cpu0.push(switch(now_ns, holder.0, DEAD, 101));
+    core.feed(&[Stream::new(&cpu0)], now_ns + MS);
+    let report = report(&core.snapshot(), &[]);
+    let total = &report.total;
+    assert!(total.figures.runnable_ns.contended >= 300 * MS);
+    assert_eq!(total.figures.culprits.len(), 10);
+    assert!(total.figures.culprits_other_ns > 0);
+    total_holds(total).expect("sums hold");
+}
+
+#[test]
 fn the_table_fits() {
-    for (snapshot, dropped) in [(history(false), [].as_slice()), (history(true), &DROPPED)] {
+    for (snapshot, dropped) in [
+        (history(false), [].as_slice()),
+        (history(true), &DROPPED),
+        (shop(), &[]),
+    ] {
+        let report = report(&snapshot, dropped);
         for width in 80..160 {
-            for line in table(&report(&snapshot, dropped), width, false).lines() {
+            let options = TableOptions {
+                text: TextOptions {
+                    width,
+                    colors: false,
+                },
+                all: width % 2 == 0,
+                worst: 20,
+                explain: true,
+                ..TABLE
+            };
+            for line in render(&report, &options).lines() {
                 assert!(line.width() <= width, "{width} columns: {line}");
             }
         }
@@ -104,7 +200,7 @@ fn the_table_fits() {
 
 #[test]
 fn the_table_is_coloured_only_on_request() {
-    let report = report(&history(true), &DROPPED);
+    let report = report(&shop(), &DROPPED);
     let plain = table(&report, 100, false);
     assert!(
         !plain.contains('\x1b'),
@@ -149,6 +245,7 @@ fn rows_that_are_not_listed_are_announced() {
             colors: false,
         },
         max_threads: 1,
+        ..TABLE
     };
     let text = render(&report, &options);
     assert!(text.contains("3 more threads are in the total"), "{text}");
@@ -289,6 +386,36 @@ fn sums_hold(figures: &FigureRow) -> Result<(), TestCaseError> {
         figures.time_ns.blocked
     );
     prop_assert!(figures.blocked_ns.values().all(|&ns| ns > 0));
+    let origins = figures.runnable_by_origin_ns.parts();
+    prop_assert_eq!(
+        origins.iter().map(|part| part.1).sum::<u64>(),
+        figures.time_ns.runnable
+    );
+    let idle = figures
+        .blocked_ns
+        .iter()
+        .filter(|(reason, _)| is_idle(reason));
+    prop_assert_eq!(idle.map(|(_, ns)| ns).sum::<u64>(), figures.idle_ns);
+    let explained: u64 = figures.explain.iter().map(|row| row.ns).sum();
+    prop_assert_eq!(
+        explained + figures.explain_other.wait_ns,
+        figures.time_ns.blocked
+    );
+    let held: u64 = figures.culprits.iter().map(|row| row.ns).sum();
+    prop_assert_eq!(held + figures.culprits_other_ns, runnable.contended);
+    Ok(())
+}
+
+fn total_holds(total: &Total) -> Result<(), TestCaseError> {
+    sums_hold(&total.figures)?;
+    let contended_ns = total.figures.runnable_ns.contended;
+    let by_process: u64 = total.culprits_by_process.iter().map(|row| row.ns).sum();
+    prop_assert_eq!(
+        by_process + total.culprits_by_process_other_ns,
+        contended_ns
+    );
+    let by_unit: u64 = total.culprits_by_unit.iter().map(|row| row.ns).sum();
+    prop_assert_eq!(by_unit + total.culprits_by_unit_other_ns, contended_ns);
     Ok(())
 }
 
@@ -317,7 +444,24 @@ proptest! {
         let snapshot = core.snapshot();
         let report = report(&snapshot, &[]);
         prop_assert_eq!(report.window.duration_ns, end_ns - START_NS);
-        sums_hold(&report.total.figures)?;
+        total_holds(&report.total)?;
+        let details = &snapshot.targets[0].total.detail;
+        let held: u128 = details.culprits.rows().iter().map(|row| row.2.ns).sum();
+        prop_assert_eq!(
+            held + details.culprits.other().ns,
+            u128::from(report.total.figures.runnable_ns.contended)
+        );
+        for row in report.worst.runqueue.iter().chain(&report.worst.blocked) {
+            if let Some(causes) = row.causes {
+                prop_assert_eq!(causes.parts().iter().map(|part| part.1).sum::<u64>(), row.duration_ns);
+            }
+            for link in &row.chain {
+                prop_assert_eq!(
+                    link.running_ns + link.runnable_ns + link.blocked_ns + link.unknown_ns,
+                    link.duration_ns
+                );
+            }
+        }
         let mut observed_ns = 0;
         for (row, thread) in report.threads.iter().map(|row| {
             let same = |t: &&schedscope::core::ThreadSnapshot| {

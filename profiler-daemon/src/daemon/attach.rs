@@ -17,6 +17,7 @@ use super::engine::{Engine, Handle};
 use super::gate::{self, Gate};
 use super::options;
 use super::units::Units;
+use super::user_stacks::NamedStacks;
 use crate::cli::{Attach, Output};
 use crate::core::{Selector, Snapshot, TargetSpec};
 use crate::exit::{Exit, Failure};
@@ -182,6 +183,14 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
     }
     end.notes.extend(measured.lacks.iter().cloned());
     units.learn(seen.threads.iter().map(|thread| thread.tgid));
+    units.learn(
+        seen.total
+            .detail
+            .culprits
+            .rows()
+            .iter()
+            .map(|(_, who, _)| who.tgid),
+    );
     let report = Report::new(
         &measured.snapshot,
         seen,
@@ -195,6 +204,10 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
             clock_error_ns: Some(measured.clock_error_ns),
             wakeups: measured.wakeups,
             unit_of: &|tgid| units.of(tgid),
+            user_stack_of: &|tgid, number| {
+                let stack = measured.user_stacks.get(&(tgid, number));
+                stack.cloned().unwrap_or_default()
+            },
             notes: &end.notes,
             exit: end.command.map(command_end),
         },
@@ -227,6 +240,7 @@ struct Measured {
     wakeups: bool,
     clock_error_ns: u64,
     lacks: Vec<String>,
+    user_stacks: NamedStacks,
 }
 
 impl Measured {
@@ -237,6 +251,7 @@ impl Measured {
             wakeups: engine.kernel().wakeups(),
             clock_error_ns: engine.kernel().clock_error_ns(),
             lacks: lacks(engine),
+            user_stacks: engine.take_named_stacks(),
         }
     }
 }
@@ -338,6 +353,9 @@ fn print(mut out: &mut dyn Write, report: &Report, args: &Attach) -> anyhow::Res
             None => TextOptions::for_stdout(),
         },
         max_threads: MAX_THREADS,
+        all: args.view.all,
+        worst: args.view.worst,
+        explain: args.view.explain,
     };
     let written = match args.output {
         Output::Json => json::write(report, &mut out),

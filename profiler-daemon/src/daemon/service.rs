@@ -1,7 +1,8 @@
 //! `schedscope run`: measures the whole host for as long as it is let, and serves the figures.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,7 +16,9 @@ use super::config::{Config, Overrides};
 use super::engine::{Engine, EngineGone, Handle};
 use super::http::{self, Figures, Limits};
 use super::options;
+use super::units::ProcessNames;
 use crate::cli::Run;
+use crate::core::Snapshot;
 use crate::exit::{Exit, Failure};
 use crate::sink::metrics::{Own, ProbeCost, Scrape};
 use crate::source::{Counting, kernel_release};
@@ -172,6 +175,7 @@ async fn sample_probes(interval: Option<Duration>) {
 struct Host {
     engine: Handle,
     kernel: String,
+    names: Mutex<ProcessNames>,
 }
 
 impl Host {
@@ -179,7 +183,22 @@ impl Host {
         Self {
             engine,
             kernel: kernel_release(),
+            names: Mutex::default(),
         }
+    }
+
+    /// What those are called that took CPUs from others.
+    fn process_names(&self, snapshot: &Snapshot) -> HashMap<u32, String> {
+        let by_process = snapshot.inflicted.rows().into_iter();
+        let mut tgids: BTreeSet<u32> = by_process.map(|(tgid, _, _)| tgid).collect();
+        for target in &snapshot.targets {
+            let by_thread = target.total.detail.culprits.rows().into_iter();
+            tgids.extend(by_thread.map(|(_, who, _)| who.tgid));
+        }
+        tgids.remove(&0);
+        // Names that somebody left half read are as good as others.
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.of(tgids)
     }
 }
 
@@ -193,6 +212,7 @@ impl Figures for Service {
             .engine
             .ask(move |engine| scrape(engine, kernel))
             .await?;
+        scrape.processes = self.0.process_names(&scrape.snapshot);
         scrape.own.cpu_ns = process_cpu_ns();
         scrape.own.resident_bytes = resident_bytes().context("cannot read /proc/self/statm")?;
         Ok(scrape)
@@ -231,6 +251,7 @@ fn scrape(engine: &mut Engine, kernel_release: String) -> Scrape {
     Scrape {
         generation: 0,
         snapshot,
+        processes: HashMap::new(),
         own,
     }
 }

@@ -1,6 +1,9 @@
 //! Which systemd unit, container or cgroup a process belongs to, as /proc tells it.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::sink::metrics::program;
 
 /// Names are cut here: a cgroup's path may be 4096 bytes long.
 const MAX_NAME_CHARS: usize = 128;
@@ -28,6 +31,58 @@ impl Units {
     #[must_use]
     pub(super) fn of(&self, tgid: u32) -> String {
         self.by_tgid.get(&tgid).cloned().unwrap_or_default()
+    }
+}
+
+/// What processes are called that take CPUs from others: their units, or their own names.
+#[derive(Debug)]
+pub(super) struct ProcessNames {
+    by_tgid: HashMap<u32, String>,
+    since: Instant,
+}
+
+/// A process id may come to mean another process, or a process to another unit: names are read again
+/// after this time.
+const KEEP: Duration = Duration::from_mins(5);
+
+/// Names kept at most.
+const MAX_NAMES: usize = 4096;
+
+impl Default for ProcessNames {
+    fn default() -> Self {
+        Self {
+            by_tgid: HashMap::new(),
+            since: Instant::now(),
+        }
+    }
+}
+
+impl ProcessNames {
+    /// The names of these processes, as far as they are there or were when their names were last asked
+    /// for.
+    pub(super) fn of(&mut self, tgids: impl IntoIterator<Item = u32>) -> HashMap<u32, String> {
+        if self.since.elapsed() > KEEP || self.by_tgid.len() > MAX_NAMES {
+            *self = Self::default();
+        }
+        let names = tgids.into_iter().map(|tgid| {
+            let name = self
+                .by_tgid
+                .entry(tgid)
+                .or_insert_with(|| process_name(tgid));
+            (tgid, name.clone())
+        });
+        names.filter(|(_, name)| !name.is_empty()).collect()
+    }
+}
+
+fn process_name(tgid: u32) -> String {
+    // The paths are made from a number only.
+    let read = |file| std::fs::read_to_string(format!("/proc/{tgid}/{file}")).unwrap_or_default();
+    let unit = unit_in(&read("cgroup"));
+    if unit.is_empty() || unit == "/" {
+        clean(program(read("comm").trim_end_matches('\n')))
+    } else {
+        unit
     }
 }
 
@@ -66,6 +121,10 @@ fn unit_in(text: &str) -> String {
         .find(is_unit)
         .or_else(|| parts().next())
         .unwrap_or("/");
+    clean(name)
+}
+
+fn clean(name: &str) -> String {
     name.chars()
         .take(MAX_NAME_CHARS)
         .map(|c| {
@@ -80,7 +139,7 @@ fn unit_in(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::unit_in;
+    use super::{ProcessNames, unit_in};
 
     #[track_caller]
     fn check(text: &str, unit: &str) {
@@ -108,6 +167,14 @@ mod tests {
             "a.service",
         );
         check("5:memory:/m\n4:cpu:/c\n", "c");
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_has_no_name() {
+        let own = std::process::id();
+        let names = ProcessNames::default().of([own, u32::MAX]);
+        assert_eq!(names.keys().collect::<Vec<_>>(), [&own]);
+        assert!(!names[&own].is_empty());
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! the older Prometheus text. What there is to see stands in [`catalogue`]; every family that is served
 //! is in it, with the labels that it says, and the other way round.
 //!
-//! The number of series is bounded: some 60 for the host and each target (of which there are at most
+//! The number of series is bounded: some 150 for the host and each target (of which there are at most
 //! [`MAX_TARGETS`](crate::daemon::config::MAX_TARGETS)), a handful per CPU and probe.
 
+pub mod attribution;
 pub mod buckets;
 pub mod catalogue;
 pub mod monotone;
@@ -21,8 +22,12 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::report::Dropped;
-use crate::core::{Figures, LatencyHistogram, Reason, Share, Snapshot};
+use super::report::{Dropped, states};
+use crate::core::ranking::Ranking;
+use crate::core::{
+    Cause, Figures, LatencyHistogram, Origin, Reason, Share, Snapshot, Spent, Waiting, Who,
+};
+use attribution::Attribution;
 use catalogue::{Metric, Type};
 use monotone::Monotone;
 
@@ -33,6 +38,9 @@ pub struct Scrape {
     pub generation: u64,
     /// The figures.
     pub snapshot: Snapshot,
+    /// What processes are called that held CPUs which others waited for: the unit, or the process's own
+    /// name. Of one that is not there the name of a thread is taken.
+    pub processes: HashMap<u32, String>,
     /// The service itself.
     pub own: Own,
 }
@@ -87,8 +95,21 @@ pub struct ProbeCost {
 #[derive(Debug, Default)]
 pub struct Exporter {
     generation: u64,
-    /// Time by part, of the host and of each target.
-    time: HashMap<String, Monotone>,
+    /// What was said of the host and of each target.
+    said: HashMap<String, Said>,
+}
+
+/// What was said of one target.
+#[derive(Debug, Default)]
+struct Said {
+    /// Time by share.
+    shares: Monotone,
+    /// Of these, the runnable one by origin and cause.
+    runnable: Monotone,
+    /// And the blocked one by reason.
+    blocked: Monotone,
+    /// Who held the CPU.
+    culprits: Attribution,
 }
 
 impl Exporter {
@@ -115,70 +136,140 @@ impl Exporter {
     fn families(&mut self, scrape: &Scrape) -> Families {
         if self.generation != scrape.generation {
             self.generation = scrape.generation;
-            self.time.clear();
+            self.said.clear();
         }
         let snapshot = &scrape.snapshot;
         // Those that are no longer there would otherwise stay for good.
         let host = crate::daemon::config::HOST;
-        self.time
+        self.said
             .retain(|name, _| name == host || snapshot.targets.iter().any(|t| t.name == *name));
         let mut families = Families::default();
-        self.target(
-            &mut families,
-            host,
-            &snapshot.host,
-            snapshot.alive,
-            snapshot.open,
-        );
+        let target = Target {
+            name: host,
+            figures: &snapshot.host,
+            alive: snapshot.alive,
+            open: snapshot.open,
+            waiting: &snapshot.waiting,
+        };
+        let by_process = |tgid: &u32, who: &Who| (u64::from(*tgid), *tgid, who.comm.display());
+        let said = self.target(&mut families, &target);
+        said.interference(&mut families, host, &snapshot.inflicted, scrape, by_process);
         for target in &snapshot.targets {
-            self.target(
+            let by_thread = |serial: &u64, who: &Who| (*serial, who.tgid, who.comm.display());
+            let culprits = &target.total.detail.culprits;
+            let said = self.target(
                 &mut families,
-                &target.name,
-                &target.total.figures,
-                target.alive,
-                target.open,
+                &Target {
+                    name: &target.name,
+                    figures: &target.total.figures,
+                    alive: target.alive,
+                    open: target.open,
+                    waiting: &target.waiting,
+                },
             );
+            said.interference(&mut families, &target.name, culprits, scrape, by_thread);
         }
         records(&mut families, scrape);
         own(&mut families, &scrape.own);
         families
     }
 
-    fn target(
-        &mut self,
-        families: &mut Families,
-        name: &str,
-        figures: &Figures,
-        alive: usize,
-        open: u64,
-    ) {
+    fn target(&mut self, families: &mut Families, target: &Target<'_>) -> &mut Said {
         use catalogue as c;
+        let Target { name, figures, .. } = *target;
         families.histogram(&c::RUNQUEUE_DELAY, name, &figures.runqueue_delay);
         families.histogram(&c::OFFCPU, name, &figures.offcpu);
-        // One vector for both families, so that the reasons sum to the blocked time in any case.
-        let unblocked = [Share::Running, Share::Runnable, Share::Unknown];
-        let parts: Vec<u128> = unblocked
-            .iter()
-            .map(|&share| figures.time(share))
-            .chain(Reason::all().map(|reason| figures.blocked(reason)))
-            .collect();
-        let time = self.time.entry(name.to_owned()).or_default().export(&parts);
-        let (times, reasons) = time.split_at(unblocked.len());
-        for (share, &ns) in unblocked.iter().zip(times) {
-            families.seconds(&c::THREAD_TIME, &[name, share.name()], ns);
-        }
-        let blocked_ns: u128 = reasons.iter().sum();
-        families.seconds(&c::THREAD_TIME, &[name, Share::Blocked.name()], blocked_ns);
-        for (reason, &ns) in Reason::all().zip(reasons) {
-            families.seconds(&c::BLOCKED, &[name, reason.name()], ns);
-        }
+        let said = self.said.entry(name.to_owned()).or_default();
+        said.time(families, name, figures);
         families.count(&c::SWITCHES, &[name, "voluntary"], figures.voluntary);
         families.count(&c::SWITCHES, &[name, "involuntary"], figures.involuntary);
         families.count(&c::WAKEUPS, &[name], figures.wakeups);
         families.count(&c::MIGRATIONS, &[name], figures.migrations);
-        families.count(&c::THREADS, &[name], alive as u64);
-        families.count(&c::OPEN_WAITS, &[name], open);
+        families.count(&c::THREADS, &[name], target.alive as u64);
+        families.count(&c::OPEN_WAITS, &[name], target.open);
+        // All of them at any time: a series that comes and goes is hard to alert on.
+        for (state, of) in states(target.waiting) {
+            families.count(&c::WAITING_THREADS, &[name, state], of.threads);
+            families.seconds(&c::OLDEST_WAIT, &[name, state], of.oldest_ns);
+        }
         families.count(&c::CENSORED_WAITS, &[name], figures.censored);
+        said
+    }
+}
+
+/// What is served of the host and of each target alike.
+struct Target<'a> {
+    name: &'a str,
+    figures: &'a Figures,
+    alive: usize,
+    open: u64,
+    waiting: &'a Waiting,
+}
+
+impl Said {
+    /// The shares of time, and the parts of two of them, which sum to theirs in any case.
+    fn time(&mut self, families: &mut Families, name: &str, figures: &Figures) {
+        use catalogue as c;
+        let shares = Share::ALL.map(|share| figures.time(share));
+        let shares: Vec<u128> = self.shares.export(&shares).to_vec();
+        for (share, &ns) in Share::ALL.iter().zip(&shares) {
+            families.seconds(&c::THREAD_TIME, &[name, share.name()], ns);
+        }
+        let queued = Origin::ALL
+            .iter()
+            .flat_map(|&origin| Cause::ALL.map(|cause| (origin, cause)));
+        let parts: Vec<u128> = queued
+            .clone()
+            .map(|(origin, cause)| figures.spent(Spent::Queued(origin, cause)))
+            .collect();
+        let parts = self
+            .runnable
+            .divide(&parts, shares[Share::Runnable as usize]);
+        for ((origin, cause), &ns) in queued.zip(parts) {
+            families.seconds(&c::RUNNABLE, &[name, cause.name(), origin.name()], ns);
+        }
+        let parts: Vec<u128> = Reason::all()
+            .map(|reason| figures.blocked(reason))
+            .collect();
+        let parts = self.blocked.divide(&parts, shares[Share::Blocked as usize]);
+        for (reason, &ns) in Reason::all().zip(parts) {
+            families.seconds(&c::BLOCKED, &[name, reason.name()], ns);
+        }
+    }
+
+    /// Who held the CPU that the threads of `victim` were queued for; `row` makes a key, the process and
+    /// the name of a thread of it from a row.
+    fn interference<K: Copy + Ord>(
+        &mut self,
+        families: &mut Families,
+        victim: &str,
+        culprits: &Ranking<K, Who>,
+        scrape: &Scrape,
+        row: impl Fn(&K, &Who) -> (u64, u32, String),
+    ) {
+        let rows = culprits.rows();
+        let whole = rows.iter().map(|row| row.2.ns).sum::<u128>() + culprits.other().ns;
+        let rows = rows.iter().map(|(key, who, weight)| {
+            let (key, tgid, thread) = row(key, who);
+            let process = scrape.processes.get(&tgid).filter(|name| !name.is_empty());
+            let name = process
+                .cloned()
+                .unwrap_or_else(|| program(&thread).to_owned());
+            (key, name, weight.ns)
+        });
+        self.culprits.book(rows, whole, scrape.snapshot.at_ns);
+        for (name, ns) in self.culprits.sums() {
+            families.seconds(&catalogue::INTERFERENCE, &[victim, name], ns);
+        }
+    }
+}
+
+/// The name of a process without what sets its kind apart: of `kworker/3:1H` only `kworker`.
+#[must_use]
+pub fn program(comm: &str) -> &str {
+    match comm.split('/').next() {
+        None | Some("") => comm,
+        Some(name) => name,
     }
 }
 

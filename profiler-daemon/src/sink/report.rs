@@ -4,15 +4,27 @@
 //! [`Report`], which serializes to the JSON report, schema 1, and which the table is printed from, so
 //! that both show the same numbers. Fields may be added to it; none changes its meaning without a new
 //! [`SCHEMA`]. Wherever a whole is given with its parts, the parts sum to it, to the nanosecond.
+//!
+//! `figures` is how much, `blame` is who had a part in it, `waits` are single waits.
+
+mod blame;
+mod figures;
+mod waits;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::core::{
-    Cause, Conflict, Figures, LatencyHistogram, Reason, Share, Snapshot, TargetSnapshot,
-    ThreadSnapshot,
+pub use blame::{Culprit, ProcessCulprit, Times, UnitCulprit, Waker};
+pub use figures::{
+    Distribution, Explain, FigureRow, OriginRow, RunnableRow, Switches, TimeRow, is_idle,
 };
+pub(crate) use waits::states;
+pub use waits::{Ender, LinkRow, Oldest, Open, WaitingRow, Worst, WorstRow};
+
+use crate::core::{Conflict, Snapshot, TargetSnapshot, ThreadSnapshot};
+use blame::Blame;
+use waits::Waits;
 
 /// Version of the JSON report.
 pub const SCHEMA: u32 = 1;
@@ -39,6 +51,9 @@ pub struct ReportFacts<'a> {
     pub wakeups: bool,
     /// The systemd unit, container or pod of a process; empty when it is not known.
     pub unit_of: &'a dyn Fn(u32) -> String,
+    /// The functions of a user stack, the innermost first, by process and by the number under which the
+    /// kernel keeps the stack; empty when nobody asked for them or they can't be had.
+    pub user_stack_of: &'a dyn Fn(u32, u32) -> Vec<String>,
     /// What the reader should know about this run: a fallback that was taken, an early end.
     pub notes: &'a [String],
     /// How the command ended, if one was started for the report.
@@ -81,10 +96,13 @@ pub struct Report {
     pub target: Target,
     /// What is missing or doubtful.
     pub loss: Loss,
-    /// The threads, those with the longest run-queue delay first.
+    /// The threads, those with the longest run-queue delay first, then those that were longest blocked by
+    /// something else than idleness.
     pub threads: Vec<ThreadRow>,
     /// All threads of the target together, those not listed included.
     pub total: Total,
+    /// The longest waits, at most 20 of each kind.
+    pub worst: Worst,
     /// Contradictions between records, by name; those that did not occur are left out.
     pub conflicts: BTreeMap<&'static str, u64>,
     /// How far the clocks of two CPUs may be apart; `null` when it was not measured.
@@ -166,15 +184,6 @@ pub struct ThreadRow {
     pub open: Option<Open>,
 }
 
-/// What a thread was in the midst of when the window ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Open {
-    /// `runnable`, `blocked` or `unknown`.
-    pub state: &'static str,
-    /// For how long, as far as it lies within the window.
-    pub elapsed_ns: u64,
-}
-
 /// All threads of the target together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Total {
@@ -183,144 +192,41 @@ pub struct Total {
     /// What they did.
     #[serde(flatten)]
     pub figures: FigureRow,
-}
-
-/// The figures of a thread or of all of them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FigureRow {
-    /// Time observed: the window's length for a thread that lived through it, else its shorter life.
-    pub observed_ns: u64,
-    /// Where the time went; sums to [`FigureRow::observed_ns`].
-    pub time_ns: TimeRow,
-    /// Each wait for a CPU, from being put on a run queue to running.
-    pub runqueue_delay: Distribution,
-    /// Each time off the CPU, from leaving it to coming back, the wait for a CPU included.
-    pub offcpu: Distribution,
-    /// [`TimeRow::runnable`] by cause; sums to it.
-    pub runnable_ns: RunnableRow,
-    /// [`TimeRow::blocked`] by reason, the zeros left out; sums to it.
-    pub blocked_ns: BTreeMap<&'static str, u64>,
-    /// Switches away from a CPU.
-    pub switches: Switches,
-    /// Waits that ended in getting a CPU.
-    pub wakeups: u64,
-    /// Times that it got another CPU than the one before.
-    pub migrations: u64,
-    /// Who ended its waits.
-    pub wakers: Vec<Waker>,
-    /// Who held the CPU while it was queued.
-    pub culprits: Vec<Culprit>,
-    /// Waits that gave no sample because not all of them was seen.
-    pub censored_spans: u64,
-}
-
-/// The four parts of wall time, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct TimeRow {
-    /// On a CPU.
-    pub running: u64,
-    /// On a run queue.
-    pub runnable: u64,
-    /// Waiting for something else than a CPU.
-    pub blocked: u64,
-    /// Not known: records were lost or contradict one another.
-    pub unknown: u64,
-}
-
-impl TimeRow {
-    /// All of it.
-    #[must_use]
-    pub fn sum(&self) -> u64 {
-        self.running + self.runnable + self.blocked + self.unknown
-    }
-}
-
-/// Time on a run queue by what it was waited for there, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct RunnableRow {
-    /// Another thread ran on that CPU.
-    pub contended: u64,
-    /// The CPU quota of its cgroup was used up.
-    pub throttled: u64,
-    /// The CPU was idle, and on its way to the thread.
-    pub placement: u64,
-    /// Not known.
-    pub unknown: u64,
-}
-
-/// A distribution of durations, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Distribution {
-    /// How many.
-    pub count: u64,
-    /// Their exact sum.
-    pub sum_ns: u64,
-    /// Half of them are at most this long; 0 when there are none, as in what follows.
-    pub p50_ns: u64,
-    /// 90% are at most this long.
-    pub p90_ns: u64,
-    /// 99% are at most this long.
-    pub p99_ns: u64,
-    /// 99.9% are at most this long.
-    pub p999_ns: u64,
-    /// The longest, exact.
-    pub max_ns: u64,
-    /// The quantiles are at most this part of themselves above the true ones, and never below.
-    pub relative_error: f64,
-}
-
-/// Switches away from a CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Switches {
-    /// In order to wait.
-    pub voluntary: u64,
-    /// While it still wanted to run.
-    pub involuntary: u64,
-}
-
-/// Who ended waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Waker {
-    /// `thread`, `timer`, `network`, `block`, `ipi` or `irq`.
-    pub kind: &'static str,
-    /// The thread, for `thread`; else 0.
-    pub tid: u32,
-    /// Its name.
-    pub comm: String,
-    /// How many waits it ended.
-    pub count: u64,
-    /// How long they were, together.
-    pub wait_ns: u64,
-}
-
-/// Who held a CPU that was waited for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Culprit {
-    /// The thread.
-    pub tid: u32,
-    /// Its process.
-    pub tgid: u32,
-    /// Its name.
-    pub comm: String,
-    /// The systemd unit, container or pod that it belongs to.
-    pub unit: String,
-    /// For how long.
-    pub ns: u64,
+    /// The processes that held the CPU while threads of the target were queued, the ten that did so
+    /// longest.
+    pub culprits_by_process: Vec<ProcessCulprit>,
+    /// All others; with [`Total::culprits_by_process`] it sums to [`RunnableRow::contended`].
+    pub culprits_by_process_other_ns: u64,
+    /// The same by systemd unit, container or pod.
+    pub culprits_by_unit: Vec<UnitCulprit>,
+    /// All others; with [`Total::culprits_by_unit`] it sums to [`RunnableRow::contended`].
+    pub culprits_by_unit_other_ns: u64,
+    /// Threads in the midst of a wait when the window ended: by `runnable`, or by what they are blocked
+    /// for. States that nobody is in are left out.
+    pub waiting: BTreeMap<&'static str, WaitingRow>,
+    /// The wait that has gone on longest when the window ended, idle ones left aside; `null` if there is
+    /// none.
+    pub oldest_wait: Option<Oldest>,
 }
 
 impl Report {
     /// The report on one target of a snapshot, which must be asked for with figures per thread.
     #[must_use]
     pub fn new(snapshot: &Snapshot, target: &TargetSnapshot, facts: &ReportFacts<'_>) -> Self {
+        let blame = Blame {
+            unit_of: facts.unit_of,
+        };
+        let waits = Waits { snapshot, facts };
         let mut threads: Vec<ThreadRow> = target
             .threads
             .iter()
-            .map(|thread| thread_row(thread, facts))
+            .map(|thread| thread_row(thread, &blame))
             .collect();
         threads.sort_by_key(|row| {
             (
                 std::cmp::Reverse(row.figures.time_ns.runnable),
-                std::cmp::Reverse(row.figures.time_ns.blocked),
+                std::cmp::Reverse(row.figures.work_ns()),
+                std::cmp::Reverse(row.figures.idle_ns),
                 row.tid,
                 row.start_ns,
             )
@@ -356,10 +262,8 @@ impl Report {
                     .filter(|dropped| dropped.count > 0)
                     .collect(),
             },
-            total: Total {
-                threads: target.threads.len() as u64 + target.unlisted,
-                figures: figure_row(&target.total.figures),
-            },
+            total: total(target, &blame),
+            worst: waits.worst(&target.worst),
             threads,
             conflicts: snapshot
                 .conflicts
@@ -389,74 +293,39 @@ fn window(snapshot: &Snapshot, target: &TargetSnapshot) -> (u64, u64) {
     }
 }
 
-fn thread_row(thread: &ThreadSnapshot, facts: &ReportFacts<'_>) -> ThreadRow {
+fn total(target: &TargetSnapshot, blame: &Blame<'_>) -> Total {
+    let figures = figures::figure_row(&target.total, blame);
+    let contended_ns = figures.runnable_ns.contended;
+    let detail = &target.total.detail;
+    let (culprits_by_process, culprits_by_process_other_ns) = blame.processes(detail, contended_ns);
+    let (culprits_by_unit, culprits_by_unit_other_ns) = blame.units(detail, contended_ns);
+    Total {
+        threads: target.threads.len() as u64 + target.unlisted,
+        figures,
+        culprits_by_process,
+        culprits_by_process_other_ns,
+        culprits_by_unit,
+        culprits_by_unit_other_ns,
+        waiting: waits::waiting(&target.waiting),
+        oldest_wait: waits::oldest(target),
+    }
+}
+
+fn thread_row(thread: &ThreadSnapshot, blame: &Blame<'_>) -> ThreadRow {
     ThreadRow {
         tid: thread.identity.tid,
         tgid: thread.tgid,
         comm: thread.comm.display(),
-        unit: (facts.unit_of)(thread.tgid),
-        figures: figure_row(&thread.account.figures),
+        unit: (blame.unit_of)(thread.tgid),
+        figures: figures::figure_row(&thread.account, blame),
         parent_tgid: thread.parent_tgid,
         start_ns: thread.identity.start_ns,
         ended: thread.ended_ns.is_some(),
-        open: thread
-            .now
-            .filter(|&(share, _)| share != Share::Running)
-            .map(|(share, elapsed_ns)| Open {
-                state: share.name(),
-                elapsed_ns,
-            }),
-    }
-}
-
-fn figure_row(figures: &Figures) -> FigureRow {
-    FigureRow {
-        observed_ns: ns(figures.observed_ns()),
-        time_ns: TimeRow {
-            running: ns(figures.time(Share::Running)),
-            runnable: ns(figures.time(Share::Runnable)),
-            blocked: ns(figures.time(Share::Blocked)),
-            unknown: ns(figures.time(Share::Unknown)),
-        },
-        runqueue_delay: distribution(&figures.runqueue_delay),
-        offcpu: distribution(&figures.offcpu),
-        runnable_ns: RunnableRow {
-            contended: ns(figures.runnable(Cause::Contended)),
-            throttled: ns(figures.runnable(Cause::Throttled)),
-            placement: ns(figures.runnable(Cause::Placement)),
-            unknown: ns(figures.runnable(Cause::Unknown)),
-        },
-        blocked_ns: Reason::all()
-            .map(|reason| (reason.name(), ns(figures.blocked(reason))))
-            .filter(|&(_, ns)| ns > 0)
-            .collect(),
-        switches: Switches {
-            voluntary: figures.voluntary,
-            involuntary: figures.involuntary,
-        },
-        wakeups: figures.wakeups,
-        migrations: figures.migrations,
-        wakers: Vec::new(),
-        culprits: Vec::new(),
-        censored_spans: figures.censored,
+        open: waits::open(thread),
     }
 }
 
 /// A sum of times as a report has it; one of 584 years stands for all that are longer.
 fn ns(sum_ns: u128) -> u64 {
     u64::try_from(sum_ns).unwrap_or(u64::MAX)
-}
-
-fn distribution(histogram: &LatencyHistogram) -> Distribution {
-    let [p50_ns, p90_ns, p99_ns, p999_ns] = histogram.quantiles_ns();
-    Distribution {
-        count: histogram.count(),
-        sum_ns: ns(histogram.sum_ns()),
-        p50_ns,
-        p90_ns,
-        p99_ns,
-        p999_ns,
-        max_ns: histogram.max_ns(),
-        relative_error: LatencyHistogram::RELATIVE_ERROR,
-    }
 }

@@ -1,12 +1,19 @@
-//! The report for people: what was measured, where each thread's time went, how long it waited, and
-//! whether the numbers can be trusted.
+//! The report for people: what was measured, where each thread's time went, why it waited and whose
+//! doing that was, and whether the numbers can be trusted.
+//!
+//! `threads` has a row for each thread, `why` says what the target as a whole waited for, `waits` shows
+//! single waits, and `trust` has the last lines. What is plain idleness is folded, unless all is asked
+//! for.
 
-use std::fmt::Write as _;
+mod threads;
+mod trust;
+mod waits;
+mod why;
 
-use super::report::{Distribution, Exit, FigureRow, Report, ThreadRow};
-use super::text::{
-    Column, Grid, TextOptions, duration, percent, safe, short_count, thousands, utc, wrap,
-};
+use std::fmt::{self, Write as _};
+
+use super::report::{Exit, Report, ThreadRow, is_idle};
+use super::text::{Grid, TextOptions, duration, safe, shorten, thousands, utc, wrap};
 
 /// What the table shows of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +22,12 @@ pub struct TableOptions {
     pub text: TextOptions,
     /// Threads listed at most; the total has them all.
     pub max_threads: usize,
+    /// Whether idleness is shown like all else.
+    pub all: bool,
+    /// Longest waits shown of each kind.
+    pub worst: usize,
+    /// Whether to show what reasons were concluded from, and kernel stacks.
+    pub explain: bool,
 }
 
 /// The report as text. It ends with a line break.
@@ -23,29 +36,81 @@ pub fn render(report: &Report, options: &TableOptions) -> String {
     let text = options.text;
     let mut out = heading(report, text);
     out.push('\n');
-    let listed = report.threads.len().min(options.max_threads);
-    let rows = Rows {
-        threads: &report.threads[..listed],
-        total: &report.total.figures,
-    };
+    let (threads, folded): (Vec<&ThreadRow>, Vec<&ThreadRow>) = report
+        .threads
+        .iter()
+        .partition(|row| options.all || !only_idle(row));
+    let listed: Vec<&ThreadRow> = threads.iter().copied().take(options.max_threads).collect();
+    let unlisted = report.total.threads - listed.len() as u64 - folded.len() as u64;
+    let rows = threads::Rows::new(listed, report);
     out += &rows.time().render(text, true);
     out.push('\n');
     out += &rows.waits().render(text, true);
-    let hidden = report.total.threads.saturating_sub(listed as u64);
-    if hidden > 0 {
-        out += &wrap(
-            &format!(
-                "{} more thread{} in the total, but not listed here: see --output json.",
-                thousands(hidden),
-                if hidden == 1 { " is" } else { "s are" },
-            ),
-            text.prose(),
-            2,
+    let times = &report.total.figures.time_ns;
+    if times.runnable > 0 || times.blocked > 0 {
+        out.push('\n');
+        out += &rows.why().render(text, true);
+    }
+    if unlisted > 0 {
+        let are = if unlisted == 1 { " is" } else { "s are" };
+        let unlisted = thousands(unlisted);
+        let line = format!(
+            "{unlisted} more thread{are} in the total, but not listed here: see --output json."
         );
+        out += &wrap(&line, text.prose(), 2);
+    }
+    if !folded.is_empty() {
+        out += &wrap(&idle_threads(&folded), text.prose(), 2);
+    }
+    for section in [
+        why::runnable(report, options),
+        why::blocked(report, options),
+        waits::open(report, options),
+        waits::worst(report, options),
+        why::evidence(report, options),
+    ] {
+        if !section.is_empty() {
+            out.push('\n');
+            out += &section;
+        }
     }
     out.push('\n');
-    out += &trust(report, text);
+    out += &trust::trust(report, text);
     out
+}
+
+/// Whether a thread did nothing but wait for something to do.
+fn only_idle(row: &ThreadRow) -> bool {
+    row.figures.idle_ns == row.figures.observed_ns && row.figures.observed_ns > 0
+}
+
+fn idle_threads(threads: &[&ThreadRow]) -> String {
+    let mut reasons: Vec<(&str, u64)> = Vec::new();
+    for row in threads {
+        let most = row.figures.reasons();
+        let Some(&(reason, _)) = most.first() else {
+            continue;
+        };
+        match reasons.iter_mut().find(|(its, _)| *its == reason) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((reason, 1)),
+        }
+    }
+    reasons.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let list: Vec<String> = reasons
+        .iter()
+        .map(|(reason, count)| format!("{} in {reason}", thousands(*count)))
+        .collect();
+    let was = if threads.len() == 1 {
+        "was idle throughout and is"
+    } else {
+        "were idle throughout and are"
+    };
+    format!(
+        "{} {was} not listed here ({}): see --all.",
+        plural(threads.len() as u64, "thread"),
+        list.join(", "),
+    )
 }
 
 fn heading(report: &Report, text: TextOptions) -> String {
@@ -84,266 +149,74 @@ fn heading(report: &Report, text: TextOptions) -> String {
     )
 }
 
-/// The rows that both tables have: threads and their sum.
-struct Rows<'a> {
-    threads: &'a [ThreadRow],
-    total: &'a FigureRow,
-}
+/// A thread or process by name and id; names alone are seldom unique.
+struct Named<'a>(&'a str, u32);
 
-impl Rows<'_> {
-    fn time(&self) -> Grid {
-        let share = |part: fn(&FigureRow) -> u64| {
-            move |row: &FigureRow| percent(part(row), row.observed_ns)
-        };
-        let time = |part: fn(&FigureRow) -> u64| move |row: &FigureRow| duration(part(row));
-        let running = |row: &FigureRow| row.time_ns.running;
-        let runnable = |row: &FigureRow| row.time_ns.runnable;
-        let blocked = |row: &FigureRow| row.time_ns.blocked;
-        let unknown = |row: &FigureRow| row.time_ns.unknown;
-        let mut columns = self.names();
-        columns.extend([
-            self.column("running", "%", 0, share(running)),
-            self.column("running", "time", 6, time(running)),
-            self.column("runnable", "%", 0, share(runnable)),
-            self.column("runnable", "time", 4, time(runnable)),
-            self.column("blocked", "%", 0, share(blocked)),
-            self.column("blocked", "time", 7, time(blocked)),
-            self.column("unknown", "%", 0, share(unknown)),
-            self.column("unknown", "time", 8, time(unknown)),
-            self.column("switches", "vol", 0, |row| {
-                short_count(row.switches.voluntary)
-            }),
-            self.column("switches", "invol", 0, |row| {
-                short_count(row.switches.involuntary)
-            }),
-            self.column("switches", "migr", 5, |row| short_count(row.migrations)),
-            self.now(),
-        ]);
-        Grid { columns }
-    }
-
-    fn waits(&self) -> Grid {
-        let queue =
-            |cell: fn(&Distribution) -> String| move |row: &FigureRow| cell(&row.runqueue_delay);
-        let off = |cell: fn(&Distribution) -> String| move |row: &FigureRow| cell(&row.offcpu);
-        let count = |of: &Distribution| short_count(of.count);
-        let p50 = |of: &Distribution| quantile(of, of.p50_ns);
-        let p90 = |of: &Distribution| quantile(of, of.p90_ns);
-        let p99 = |of: &Distribution| quantile(of, of.p99_ns);
-        let p999 = |of: &Distribution| quantile(of, of.p999_ns);
-        let max = |of: &Distribution| quantile(of, of.max_ns);
-        let (queued, left) = ("run-queue delay", "off-CPU");
-        let mut columns = self.names();
-        columns.extend([
-            self.column(queued, "count", 0, queue(count)),
-            self.column(queued, "P50", 0, queue(p50)),
-            self.column(queued, "P90", 2, queue(p90)),
-            self.column(queued, "P99", 0, queue(p99)),
-            self.column(queued, "P99.9", 0, queue(p999)),
-            self.column(queued, "max", 0, queue(max)),
-            self.column(left, "count", 0, off(count)),
-            self.column(left, "P50", 1, off(p50)),
-            self.column(left, "P90", 3, off(p90)),
-            self.column(left, "P99", 0, off(p99)),
-            self.column(left, "P99.9", 4, off(p999)),
-            self.column(left, "max", 0, off(max)),
-        ]);
-        Grid { columns }
-    }
-
-    fn names(&self) -> Vec<Column> {
-        let tids = self.threads.iter().map(|row| row.tid.to_string());
-        let comms = self.threads.iter().map(|row| safe(&row.comm));
-        vec![
-            Column {
-                group: "",
-                header: "TID",
-                left: false,
-                expendable: 0,
-                cells: tids.chain([String::new()]).collect(),
-            },
-            Column {
-                group: "",
-                header: "COMM",
-                left: true,
-                expendable: 0,
-                cells: comms.chain(["TOTAL".to_owned()]).collect(),
-            },
-        ]
-    }
-
-    /// What each thread was in the midst of at the end.
-    fn now(&self) -> Column {
-        let cells = self.threads.iter().map(|row| match (&row.open, row.ended) {
-            (Some(open), _) => format!("{} {}", open.state, duration(open.elapsed_ns)),
-            (None, true) => "ended".to_owned(),
-            (None, false) => "running".to_owned(),
-        });
-        Column {
-            group: "",
-            header: "at the end",
-            left: true,
-            expendable: 3,
-            cells: cells.chain([String::new()]).collect(),
-        }
-    }
-
-    fn column(
-        &self,
-        group: &'static str,
-        header: &'static str,
-        expendable: u8,
-        cell: impl Fn(&FigureRow) -> String,
-    ) -> Column {
-        let rows = self.threads.iter().map(|row| &row.figures);
-        Column {
-            group,
-            header,
-            left: false,
-            expendable,
-            cells: rows.chain([self.total]).map(cell).collect(),
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (_, 0) => f.write_str("a thread that is gone"),
+            ("", id) => write!(f, "?/{id}"),
+            (name, id) => write!(f, "{}/{id}", safe(name)),
         }
     }
 }
 
-/// A distribution of nothing has no quantiles, which is not the same as zero.
-fn quantile(of: &Distribution, ns: u64) -> String {
-    if of.count == 0 {
-        "-".to_owned()
-    } else {
-        duration(ns)
+/// What ended a wait, in words.
+fn waker(kind: &str, tid: u32, comm: &str, irq: Option<u32>) -> String {
+    match (kind, irq) {
+        ("thread", _) => Named(comm, tid).to_string(),
+        ("timer", _) => "a timer".to_owned(),
+        ("network", _) => "the network".to_owned(),
+        ("block", _) => "a block device".to_owned(),
+        ("ipi", _) => "another CPU".to_owned(),
+        ("irq", Some(number)) => format!("interrupt {number}"),
+        ("irq", None) => "an interrupt".to_owned(),
+        _ => "something unseen".to_owned(),
     }
 }
 
-/// Whether the numbers can be trusted, and how far.
-fn trust(report: &Report, text: TextOptions) -> String {
-    let loss = &report.loss;
-    let total = &report.total.figures;
-    let whole = loss.dropped == 0 && loss.inverted == 0 && loss.undecodable == 0;
-    let style = if whole { text.good() } else { text.bad() };
-    let verdict = if whole {
-        format!(
-            "Complete: all {} of this host were read, none was dropped, none was out of order.",
-            plural(loss.events, "event"),
-        )
-    } else {
-        incomplete(report)
+/// A line that heads a section.
+fn title(sentence: &str, text: TextOptions) -> String {
+    let bold = text.bold();
+    let lines = wrap(sentence, text.prose(), 2);
+    format!("{bold}{}{bold:#}\n", lines.trim_end())
+}
+
+/// A sentence set in by `first` columns, and its later lines by two more.
+fn paragraph(sentence: &str, text: TextOptions, first: usize) -> String {
+    hanging(sentence, text, first, first + 2)
+}
+
+/// A sentence set in by `first` columns, and its later lines by `later`.
+fn hanging(sentence: &str, text: TextOptions, first: usize, later: usize) -> String {
+    let width = text.prose().saturating_sub(first);
+    indent(&wrap(sentence, width, later.saturating_sub(first)), first)
+}
+
+/// A grid set in by two columns.
+fn inset(grid: Grid, text: TextOptions) -> String {
+    let narrower = TextOptions {
+        width: text.width.saturating_sub(2),
+        ..text
     };
+    indent(&grid.render(narrower, false), 2)
+}
+
+fn indent(lines: &str, columns: usize) -> String {
     let mut out = String::new();
-    let mut say = |style: anstyle::Style, sentence: &str| {
-        let lines = wrap(sentence, text.prose(), 2);
-        let _ = writeln!(out, "{style}{}{style:#}", lines.trim_end());
-    };
-    say(style, &verdict);
-    let plain = anstyle::Style::new();
-    if total.time_ns.unknown > 0 {
-        say(
-            plain,
-            &format!(
-                "Unknown: {} of the threads' time ({}), because events are missing or contradict one \
-                 another. Nothing was guessed: no delay was made from that time.",
-                percent(total.time_ns.unknown, total.observed_ns),
-                duration(total.time_ns.unknown),
-            ),
-        );
-    }
-    if loss.censored_spans > 0 {
-        say(
-            plain,
-            &format!(
-                "Cut off: {} began before the window, had not ended with it, or fell into a loss. Their \
-                 time is counted above, but their length is not known, so they are not among the delays.",
-                plural(loss.censored_spans, "wait"),
-            ),
-        );
-    }
-    say(
-        plain,
-        &format!(
-            "Error: P50 to P99.9 are at most {:.1}% too high and never too low; counts, times and maxima \
-             are exact{}.",
-            // What is rounded for display is rounded up.
-            (total.runqueue_delay.relative_error * 1000.0).ceil() / 10.0,
-            match report.clock_error_ns {
-                Some(ns) if ns > 0 => format!(
-                    ", but for clocks of CPUs that differ by up to {}",
-                    duration(ns)
-                ),
-                _ => String::new(),
-            },
-        ),
-    );
-    if !report.conflicts.is_empty() {
-        let list: Vec<String> = report
-            .conflicts
-            .iter()
-            .map(|(name, count)| format!("{name} {}", thousands(*count)))
-            .collect();
-        say(
-            text.dim(),
-            &format!("Contradictions on this host: {}.", list.join(", ")),
-        );
-    }
-    for note in &report.notes {
-        say(plain, &format!("Note: {}", safe(note)));
+    for line in lines.lines() {
+        let _ = writeln!(out, "{:columns$}{line}", "");
     }
     out
 }
 
-/// CPUs and kinds that are named where events were dropped.
-const SHOWN: usize = 4;
-
-fn incomplete(report: &Report) -> String {
-    let loss = &report.loss;
-    let mut sentence = "INCOMPLETE:".to_owned();
-    if loss.dropped > 0 {
-        let _ = write!(
-            sentence,
-            " {} of {} of this host ({}) were dropped.",
-            thousands(loss.dropped),
-            plural(loss.events.saturating_add(loss.dropped), "event"),
-            percent(loss.dropped, loss.events.saturating_add(loss.dropped)),
-        );
-    }
-    if loss.dropped > loss.missed {
-        sentence += " The daemon did not empty a ring in time";
-        let mut by: Vec<_> = loss.dropped_by.iter().collect();
-        by.sort_by_key(|dropped| std::cmp::Reverse(dropped.count));
-        let mut list: Vec<String> = by
-            .iter()
-            .take(SHOWN)
-            .map(|d| format!("CPU {} {} {}", d.cpu, d.kind, thousands(d.count)))
-            .collect();
-        if by.len() > SHOWN {
-            list.push(format!("{} more", by.len() - SHOWN));
-        }
-        if !list.is_empty() {
-            let _ = write!(sentence, " ({})", list.join(", "));
-        }
-        sentence += ": larger rings lose less, see --ring-records.";
-    }
-    if loss.missed > 0 {
-        let _ = write!(
-            sentence,
-            " {} of them were never recorded, because a probe was running already on that CPU.",
-            thousands(loss.missed),
-        );
-    }
-    if loss.inverted > 0 {
-        let _ = write!(
-            sentence,
-            " {} came out of order and gave no delay.",
-            plural(loss.inverted, "event"),
-        );
-    }
-    if loss.undecodable > 0 {
-        let _ = write!(
-            sentence,
-            " {} could not be read by this version.",
-            plural(loss.undecodable, "event"),
-        );
-    }
-    sentence
+/// Idleness last, else as it was.
+fn work_first(reasons: Vec<(&str, u64)>) -> Vec<(&str, u64)> {
+    let (idle, mut work): (Vec<_>, Vec<_>) =
+        reasons.into_iter().partition(|(reason, _)| is_idle(reason));
+    work.extend(idle);
+    work
 }
 
 fn plural(number: u64, what: &str) -> String {

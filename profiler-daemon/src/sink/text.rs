@@ -229,6 +229,25 @@ pub fn wrap(sentence: &str, width: usize, indent: usize) -> String {
     text
 }
 
+/// The same in at most `width` columns: what has no room is cut off, and a `…` says so.
+#[must_use]
+pub fn shorten(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut short = String::new();
+    let mut columns = 1;
+    for c in text.chars() {
+        columns += c.width().unwrap_or(0);
+        if columns > width {
+            break;
+        }
+        short.push(c);
+    }
+    short.push('…');
+    short
+}
+
 /// A column of a [`Grid`].
 #[derive(Debug)]
 pub(super) struct Column {
@@ -245,12 +264,17 @@ pub(super) struct Column {
 #[derive(Debug, Default)]
 pub(super) struct Grid {
     pub(super) columns: Vec<Column>,
+    /// Whether the last column is prose, of which what has no room is cut off.
+    pub(super) prose: bool,
 }
 
 impl Grid {
     /// The text; the last row is a sum if `total`. A column without room is left out.
     pub(super) fn render(mut self, options: TextOptions, total: bool) -> String {
         while self.width() > options.width {
+            if self.cut_prose(options.width) {
+                break;
+            }
             let Some(least) = self
                 .columns
                 .iter()
@@ -285,6 +309,23 @@ impl Grid {
             push_line(&mut text, style, &line);
         }
         text
+    }
+
+    /// Cuts the last column, if it is prose and enough is left of it.
+    fn cut_prose(&mut self, width: usize) -> bool {
+        const LEAST: usize = 20;
+        let excess = self.width().saturating_sub(width);
+        let Some(last) = self.columns.last_mut().filter(|_| self.prose) else {
+            return false;
+        };
+        let room = last.width().saturating_sub(excess);
+        if room < LEAST {
+            return false;
+        }
+        for cell in &mut last.cells {
+            *cell = shorten(cell, room);
+        }
+        true
     }
 
     fn width(&self) -> usize {
@@ -379,7 +420,7 @@ fn push_line(text: &mut String, style: Style, line: &str) {
 #[cfg(test)]
 mod tests {
     use super::{Column, Grid, TextOptions};
-    use super::{duration, percent, safe, short_count, thousands, utc, wrap};
+    use super::{duration, percent, safe, short_count, shorten, thousands, utc, wrap};
     use proptest::prelude::*;
     use unicode_width::UnicodeWidthStr;
 
@@ -466,6 +507,13 @@ mod tests {
         assert_eq!(wrap("", 8, 2), "\n");
     }
 
+    #[test]
+    fn what_is_cut_off_is_marked() {
+        assert_eq!(shorten("abcd", 4), "abcd");
+        assert_eq!(shorten("abcde", 4), "abc…");
+        assert_eq!(shorten("漢字漢字", 6), "漢字…");
+    }
+
     fn column(header: &'static str, expendable: u8, cells: &[&str]) -> Column {
         Column {
             group: "",
@@ -485,6 +533,7 @@ mod tests {
                     column("LESS", 1, &["a", "b"]),
                     column("LEAST", 2, &["c", "d"]),
                 ],
+                prose: false,
             };
             grid.columns[1].group = group;
             let options = TextOptions {
@@ -508,6 +557,33 @@ mod tests {
             "      longer\n  ID    LESS\n   1       a\n漢字       b\n",
             "the name of a group needs room, too"
         );
+    }
+
+    #[test]
+    fn prose_is_cut_before_a_column_is_left_out() {
+        let text = |width| {
+            let grid = Grid {
+                columns: vec![
+                    column("ID", 0, &["1"]),
+                    column("LESS", 1, &["a"]),
+                    Column {
+                        left: true,
+                        ..column("SAID", 2, &["what has been said is said"])
+                    },
+                ],
+                prose: true,
+            };
+            let options = TextOptions {
+                width,
+                colors: false,
+            };
+            grid.render(options, false)
+        };
+        assert_eq!(
+            text(33),
+            "ID LESS SAID\n 1    a what has been said is sa…\n"
+        );
+        assert_eq!(text(27), "ID LESS\n 1    a\n", "too little would be left");
     }
 
     proptest! {

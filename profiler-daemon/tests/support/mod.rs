@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
+pub(crate) mod shop;
+
 use std::path::Path;
 
 use profiler_ebpf::{Fork, Gap, RawRecord, Rename, Switch, ThreadRecord, Wakeup, thread_flags};
@@ -197,6 +199,7 @@ pub(crate) fn scrape(snapshot: Snapshot) -> Scrape {
     Scrape {
         generation: 1,
         snapshot,
+        processes: [(500, "batch.service".to_owned())].into(),
         own: Own {
             version: "1.2.3".to_owned(),
             kernel: "6.18.0".to_owned(),

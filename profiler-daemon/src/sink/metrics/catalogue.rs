@@ -83,6 +83,11 @@ const TARGET: Label = Label {
     values: "`host` for all threads of the host, or the name of a configured target",
 };
 
+const WAIT: Label = Label {
+    name: "state",
+    values: "`runnable` (for a CPU), or a reason as in `schedscope_blocked_seconds_total`",
+};
+
 const PROBE: Label = Label {
     name: "probe",
     values: "the hook in the kernel",
@@ -145,12 +150,61 @@ catalogue! {
             TARGET,
             Label {
                 name: "reason",
-                values: "by the thread's state: `sleeping` (a signal would end it), `uninterruptible`, \
-                         `idle` (of kernel threads), `stopped`, `traced`, `parked`, `frozen`, `rt-lock`, \
-                         `other`",
+                values: "`lock`, `event-wait`, `sleep`, `disk-io`, `fs-sync`, `net-recv`, `net-send`, \
+                         `net-connect`, `net-accept`, `pipe`, `unix-socket`, `tty`, `page-fault`, \
+                         `memory-reclaim`, `kernel-lock`, `child-wait`, `stopped`, `io-uring`, \
+                         `kthread-idle`, `exit`, `other` (a system call that says nothing of what it waits \
+                         for), `unknown`; `docs/classification.md` has the meaning of each",
             },
         ],
-        note: "Sums to `schedscope_thread_time_seconds_total{state=\"blocked\"}`.",
+        note: "Sums to `schedscope_thread_time_seconds_total{state=\"blocked\"}`. `event-wait`, `sleep`, \
+               `kthread-idle` and `net-accept` are plain idleness. What an open wait is taken for can be \
+               corrected when it ends; what was counted wrong is not taken back, but what comes next is \
+               counted less.",
+    };
+    /// Time on run queues by cause and origin.
+    RUNNABLE = Metric {
+        name: "runnable",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time that threads were on a run queue, by what kept them from a CPU and how it began",
+        labels: &[
+            TARGET,
+            Label {
+                name: "cause",
+                values: "`contended` (another thread had the CPU); `throttled` (the CPU quota of the cgroup \
+                         was used up); `placement` (the CPU was idle, and on its way to the thread); \
+                         `unknown`",
+            },
+            Label {
+                name: "origin",
+                values: "`woken`; `preempted`; `yielded`; `forked`; `unknown` (before it was seen)",
+            },
+        ],
+        note: "Sums to `schedscope_thread_time_seconds_total{state=\"runnable\"}`.",
+    };
+    /// Who held the CPU.
+    INTERFERENCE = Metric {
+        name: "interference",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time that threads were on a run queue while somebody else had the CPU, by who that was",
+        labels: &[
+            Label {
+                name: "victim",
+                values: "whose threads waited: `host` for all threads of the host, or the name of a \
+                         configured target",
+            },
+            Label {
+                name: "culprit",
+                values: "who had the CPU: the systemd unit, container or pod, or the name of a process \
+                         that belongs to none, up to a `/` (`kworker`); `other` for all that have no series of their own",
+            },
+        ],
+        note: "Time in which a CPU quota was used up is nobody's. Each victim has at most 32 culprits. Where \
+               there are more, one that takes much gets the series of the one that took least of late; \
+               that one's ends, and begins at 0 if it comes back. A target's culprits include its own \
+               threads. For `host`, what belongs to short or old stays may be missing.",
     };
     /// Switches.
     SWITCHES = Metric {
@@ -204,6 +258,27 @@ catalogue! {
         note: "Their time so far is in `schedscope_thread_time_seconds_total`; the histograms get them \
                when they end.",
     };
+    /// Threads that wait, by what for.
+    WAITING_THREADS = Metric {
+        name: "waiting_threads",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Threads that wait now, by what they wait for",
+        labels: &[TARGET, WAIT],
+        note: "",
+    };
+    /// The oldest wait that has not ended.
+    OLDEST_WAIT = Metric {
+        name: "oldest_wait",
+        kind: Type::Gauge,
+        unit: Some("seconds"),
+        help: "How long the thread has waited that waits longest now, by what it waits for",
+        labels: &[TARGET, WAIT],
+        note: "What lies before the service's start is not counted. 0 if nobody waits so. A thread that is \
+               stuck shows here while it is stuck; threads that have nothing to do grow old in \
+               `event-wait`, `sleep`, `kthread-idle` and `net-accept`, and so does a `lock` that is a \
+               condition variable or a join.",
+    };
     /// Censored waits.
     CENSORED_WAITS = Metric {
         name: "censored_waits",
@@ -222,7 +297,8 @@ catalogue! {
         help: "Records read from the probes",
         labels: &[Label {
             name: "kind",
-            values: "`switch`, `wakeup`, `fork`, `gap`, `rename`, `exec`",
+            values: "`switch`, `wakeup`, `fork`, `gap`, `rename`, `exec`, `waking`, `migrate`, `throttle`, \
+                     `cgroup-move`, `throttled`",
         }],
         note: "",
     };

@@ -26,9 +26,15 @@ impl Monotone {
     /// so it is `parts` itself wherever that is possible. When the sum of `parts` itself has gone back,
     /// everything stays as it was.
     pub fn export(&mut self, parts: &[u128]) -> &[u128] {
+        self.divide(parts, sum(parts))
+    }
+
+    /// The same where the whole is a part of something larger, and was itself exported by one of these:
+    /// the sum is `whole` instead of that of `parts`. It can be below, and above only as long as it
+    /// stands still.
+    pub fn divide(&mut self, parts: &[u128], whole: u128) -> &[u128] {
         self.exported.resize(parts.len(), 0);
-        let whole = sum(parts);
-        if whole >= sum(&self.exported) {
+        if whole > sum(&self.exported) {
             let lowered = lower_by(parts, &self.exported, cut(parts, &self.exported, whole));
             // The cut is a whole number: what it takes too much is less than 1 in each part it cuts.
             let mut missing = whole.saturating_sub(sum(&lowered));
@@ -123,6 +129,23 @@ mod tests {
                 if whole >= was && parts.iter().zip(&before).all(|(part, before)| part >= before) {
                     prop_assert_eq!(&now, &parts);
                 }
+                before = now;
+            }
+        }
+
+        #[test]
+        fn parts_of_parts_never_shrink_and_sum_to_theirs(
+            steps in prop::collection::vec(prop::collection::vec(0u128..1000, 5), 1..20),
+        ) {
+            let (mut shares, mut reasons) = (Monotone::new(), Monotone::new());
+            let mut before = vec![0; 3];
+            for parts in steps {
+                let (running, blocked) = parts.split_at(2);
+                let whole = blocked.iter().sum();
+                let share = shares.export(&[running[0], running[1], whole])[2];
+                let now = reasons.divide(blocked, share).to_vec();
+                prop_assert!(now.iter().zip(&before).all(|(now, before)| now >= before));
+                prop_assert_eq!(now.iter().sum::<u128>(), share);
                 before = now;
             }
         }
