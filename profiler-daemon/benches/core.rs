@@ -44,7 +44,7 @@ fn turns(cpu: u32, from_ns: u64, first: u64, with_wakers: bool) -> Vec<RawRecord
     for turn in first..first + TURNS {
         let pair = u32::try_from(turn / 2 % u64::from(PAIRS)).unwrap_or(0);
         let side = u32::try_from(turn % 2).unwrap_or(0);
-        let next_pair = u32::try_from((turn + 1) / 2 % u64::from(PAIRS)).unwrap_or(0);
+        let next_pair = u32::try_from(turn.div_ceil(2) % u64::from(PAIRS)).unwrap_or(0);
         let next_side = 1 - side;
         let (prev, next) = (tid(cpu, pair, side), tid(cpu, next_pair, next_side));
         let runs = u16::try_from((turn / 2 / u64::from(PAIRS)) % 65_536).unwrap_or(0);

@@ -451,8 +451,8 @@ pub struct Fork {
     pub tgid: u32,
     /// The thread that made it, whose name it has until it is renamed.
     pub parent_tid: u32,
-    /// Zero.
-    pub _pad: u16,
+    /// CPU whose run queue it is on. (No kernel has 65,536 CPUs.)
+    pub cpu: u16,
     /// [`thread_flags`].
     pub flags: u8,
     /// [`Kind::Fork`].
@@ -594,6 +594,7 @@ const _: () = {
     assert!(offset_of!(Fork, tid) == 16);
     assert!(offset_of!(Fork, tgid) == 20);
     assert!(offset_of!(Fork, parent_tid) == 24);
+    assert!(offset_of!(Fork, cpu) == 28);
     assert!(offset_of!(Fork, flags) == 30);
     assert!(offset_of!(Gap, until_ns) == 8);
     assert!(offset_of!(Gap, lost) == 16);

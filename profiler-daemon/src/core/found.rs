@@ -16,7 +16,7 @@ use super::reconstruct::{Cpu, Reconstruction};
 use super::spans::What;
 use super::spent::Origin;
 use super::state::StateWord;
-use super::thread::{Comm, NEVER, NO_CPU, State, Thread};
+use super::thread::{Comm, LOST_CPU, NEVER, NO_CPU, State, Thread};
 use super::threads::Slot;
 
 /// Passes of the iterator that wait for the records up to their end.
@@ -30,6 +30,8 @@ pub(super) struct Passes {
     names: Vec<(u32, Comm)>,
     /// Threads nobody knew that were woken meanwhile.
     woken: Vec<u32>,
+    /// Threads nobody knew that went to another CPU meanwhile.
+    moved: Vec<u32>,
     /// Threads that were born meanwhile, and the nameless threads that made them.
     nameless: Vec<(u32, u32)>,
 }
@@ -60,6 +62,13 @@ impl Passes {
     pub(super) fn woken(&mut self, tid: u32) {
         if !self.waiting.is_empty() {
             self.woken.push(tid);
+        }
+    }
+
+    /// Notes that a thread that nobody knows went to another CPU: it may have been read before that.
+    pub(super) fn moved(&mut self, tid: u32) {
+        if !self.waiting.is_empty() {
+            self.moved.push(tid);
         }
     }
 
@@ -98,6 +107,7 @@ impl Reconstruction {
             }
             self.passes.vacated.sort_unstable();
             self.passes.woken.sort_unstable();
+            self.passes.moved.sort_unstable();
             for record in &pass.threads {
                 if self.passes.vacated.binary_search(&record.tid).is_err() {
                     self.compare(record, *pass.read_ns.start(), now_ns);
@@ -111,6 +121,7 @@ impl Reconstruction {
             self.passes.vacated.clear();
             self.passes.names.clear();
             self.passes.woken.clear();
+            self.passes.moved.clear();
             self.passes.nameless.clear();
         }
     }
@@ -172,6 +183,10 @@ impl Reconstruction {
         let mut thread = Thread::unseen(record.tid, now_ns);
         describe(&mut thread, record);
         adopt(&mut thread, record, state, begin_ns);
+        let has_moved = self.passes.moved.binary_search(&record.tid).is_ok();
+        if matches!(state, State::Queued(_)) && !was_woken && !has_moved {
+            thread.queue_cpu = record.cpu;
+        }
         if let Some(slot) = self.add(thread)
             && state == State::Running
             && let Some(cpu @ Cpu::Unknown) = self.cpus.get_mut(cpu)
@@ -356,10 +371,10 @@ fn describe(thread: &mut Thread, record: &ThreadRecord) {
 fn adopt(thread: &mut Thread, record: &ThreadRecord, state: State, begin_ns: u64) {
     thread.state = state;
     thread.cpu = record.cpu;
-    thread.queue_cpu = NO_CPU;
-    if matches!(state, State::Queued(_)) {
-        thread.queue_cpu = record.cpu;
-    }
+    thread.queue_cpu = match state {
+        State::Queued(_) => LOST_CPU,
+        _ => NO_CPU,
+    };
     thread.runs = Some(record.runs);
     thread.delay_ns = record.run_delay_ns;
     thread.unqueued = false;

@@ -11,7 +11,7 @@ use profiler_ebpf::Migrate;
 
 use super::quota::Quotas;
 use super::spent::Cause;
-use super::thread::{NO_CPU, Thread};
+use super::thread::{LOST_CPU, Thread};
 use super::timeline::{Runner, Timeline};
 
 /// Nanoseconds by cause, in the order of [`Cause::ALL`].
@@ -54,7 +54,7 @@ impl RunQueues {
         let to = if moves.len() < MAX_MOVES {
             record.to_cpu
         } else {
-            NO_CPU
+            LOST_CPU
         };
         if moves.len() <= MAX_MOVES {
             moves.push(Move {
@@ -99,8 +99,10 @@ impl RunQueues {
 
     /// The CPU of a stay without moves: where it was queued, and where it got a CPU, if both agree.
     fn only_cpu(&self, thread: &Thread) -> Option<usize> {
-        let queue = known(thread.queue_cpu);
-        match (queue, self.arriving.cpu) {
+        if thread.queue_cpu == LOST_CPU {
+            return None;
+        }
+        match (known(thread.queue_cpu), self.arriving.cpu) {
             // It was moved, and nobody saw when.
             (Some(queue), Some(arrival)) if queue != arrival => None,
             (queue, arrival) => queue.or(arrival),
@@ -196,5 +198,5 @@ impl RunQueues {
 }
 
 fn known(cpu: u32) -> Option<usize> {
-    usize::try_from(cpu).ok().filter(|_| cpu != NO_CPU)
+    usize::try_from(cpu).ok().filter(|_| cpu < LOST_CPU)
 }

@@ -398,6 +398,7 @@ impl Reconstruction {
         }
         thread.kthread = record.flags & thread_flags::KTHREAD != 0;
         thread.state = State::Queued(Origin::Forked);
+        thread.queue_cpu = u32::from(record.cpu);
         if now_ns == record.ts_ns {
             thread.woken_ns = now_ns;
         } else {

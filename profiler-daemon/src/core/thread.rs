@@ -110,7 +110,7 @@ pub(super) struct Thread {
     pub(super) parent_tgid: u32,
     /// CPU that it is on or was last on; [`NO_CPU`] if that is not known.
     pub(super) cpu: u32,
-    /// CPU whose run queue it was put on; [`NO_CPU`] if that is not known.
+    /// CPU whose run queue it was put on; [`NO_CPU`] if that is not known, [`LOST_CPU`] if it moved unseen.
     pub(super) queue_cpu: u32,
     /// What was last about to wake it; it is of the wait whose switch-in reads [`Self::waker_runs`].
     pub(super) waker: Waker,
@@ -135,6 +135,9 @@ pub(super) struct Thread {
 
 /// No CPU is known.
 pub(super) const NO_CPU: u32 = u32::MAX;
+
+/// The CPU of a stay is not known, and can't be concluded from where the stay ends either.
+pub(super) const LOST_CPU: u32 = u32::MAX - 1;
 
 impl Thread {
     /// A thread of which nothing is known but its id, first heard of at this time.

@@ -156,8 +156,10 @@ impl Reconstruction {
     }
 
     pub(super) fn migrate(&mut self, record: &Migrate) {
-        let slot = self.threads.find(record.tid);
-        if let Some(thread) = slot.and_then(|slot| self.threads.get_mut(slot))
+        let Some(slot) = self.threads.find(record.tid) else {
+            return self.passes.moved(record.tid);
+        };
+        if let Some(thread) = self.threads.get_mut(slot)
             && thread.state != State::Running
         {
             self.spans.queues.migrate(thread, record);

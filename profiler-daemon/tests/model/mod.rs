@@ -26,7 +26,8 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use profiler_ebpf::{
-    Exec, Fork, RawRecord, Rename, Switch, ThreadRecord, Wakeup, switch_flags, thread_flags,
+    Exec, Fork, Migrate, RawRecord, Rename, Switch, ThreadRecord, Wakeup, switch_flags,
+    thread_flags,
 };
 use schedscope::core::decode::Event;
 
@@ -258,6 +259,7 @@ impl Machine {
             took_over: false,
             changes: vec![(self.now_ns, Change::Born)],
             names: vec![(self.now_ns, comm)],
+            places: vec![(self.now_ns, cpu)],
             was_switched: false,
             found_queued_ns: None,
             found_cpu: None,
@@ -299,6 +301,7 @@ impl Machine {
                 tid: born.tid,
                 tgid: born.tgid,
                 parent_tid,
+                cpu: u16::try_from(born.cpu).expect("few CPUs"),
                 flags: if own_name { thread_flags::OWN_NAME } else { 0 },
                 ..Fork::default()
             }),
@@ -328,28 +331,47 @@ impl Machine {
     fn wake(&mut self, task: Task) {
         self.blocked.retain(|&blocked| blocked != task);
         let cpu = self.random.place(self.config.cpus);
+        let waker = self.random.place(self.config.cpus);
+        self.write_move(waker, task, cpu);
         let state = &mut self.tasks[task];
         state.doing = Doing::Queued;
         state.cpu = cpu;
+        state.places.push((self.now_ns, cpu));
         state.word = 0;
         state.last_queued = Some(self.now_ns);
         state.changes.push((self.now_ns, Change::Wake));
         let tid = state.tid;
         self.queues[cpu].push(task);
-        let waker = self.random.place(self.config.cpus);
-        self.write_wakeup(waker, self.now_ns, tid);
+        self.write_wakeup(waker, self.now_ns, tid, cpu);
     }
 
-    fn write_wakeup(&mut self, waker: usize, ts_ns: u64, tid: u32) {
+    fn write_wakeup(&mut self, waker: usize, ts_ns: u64, tid: u32, cpu: usize) {
         if self.config.wakeups {
             self.emit(
                 waker,
                 Event::Wakeup(Wakeup {
                     ts_ns,
                     tid,
+                    cpu: number(cpu),
                     ..Wakeup::default()
                 }),
             );
+        }
+    }
+
+    /// A thread goes to another CPU, where it is queued or about to be.
+    fn write_move(&mut self, by: usize, task: Task, to: usize) {
+        let state = &self.tasks[task];
+        if self.config.moves && state.cpu != to {
+            let record = Migrate {
+                ts_ns: self.now_ns,
+                tid: state.tid,
+                from_cpu: number(state.cpu),
+                to_cpu: number(to),
+                runs: low_bits(state.runs),
+                ..Migrate::default()
+            };
+            self.emit(by, Event::Migrate(record));
         }
     }
 
@@ -359,7 +381,7 @@ impl Machine {
             return;
         };
         let state = &mut self.tasks[task];
-        let tid = state.tid;
+        let (tid, cpu) = (state.tid, state.cpu);
         let began_ns = state.changes.last().map_or(0, |last| last.0);
         let waker = self.random.place(self.config.cpus);
         match state.doing {
@@ -372,11 +394,11 @@ impl Machine {
                     began_ns
                 };
                 let ts_ns = oldest_ns + self.random.below(self.now_ns - oldest_ns + 1);
-                self.write_wakeup(waker, ts_ns, tid);
+                self.write_wakeup(waker, ts_ns, tid, cpu);
             }
             Doing::Queued if state.word != 0 => {
                 state.word = 0;
-                self.write_wakeup(waker, self.now_ns, tid);
+                self.write_wakeup(waker, self.now_ns, tid, cpu);
             }
             _ => {}
         }
@@ -397,7 +419,10 @@ impl Machine {
         };
         state.run_delay += now_ns - queued_ns;
         state.last_queued = Some(now_ns);
+        self.write_move(from, task, to);
+        let state = &mut self.tasks[task];
         state.cpu = to;
+        state.places.push((now_ns, to));
         self.queues[from].retain(|&queued| queued != task);
         self.queues[to].push(task);
     }
@@ -529,6 +554,7 @@ impl Machine {
         state.word = 0;
         state.was_switched |= self.is_attached;
         state.changes.push((now_ns, Change::Enter { cpu }));
+        state.places.push((now_ns, cpu));
     }
 
     fn rename(&mut self) {
@@ -645,6 +671,10 @@ impl Machine {
             self.emit(self.side(), renamed(ts_ns, tid, name));
         }
     }
+}
+
+fn number(cpu: usize) -> u32 {
+    u32::try_from(cpu).expect("few CPUs")
 }
 
 fn low_bits(number: u64) -> u16 {

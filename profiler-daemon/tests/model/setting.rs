@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) max_step_ns: u64,
     /// Wakeup records are written.
     pub(crate) wakeups: bool,
+    /// Moves between CPUs are recorded.
+    pub(crate) moves: bool,
     /// The kernel's enqueue stamps can be compared with the records' clock.
     pub(crate) stamps: bool,
     /// The kernel counts runs.
@@ -87,6 +89,7 @@ impl Config {
             max_tid: 60,
             max_step_ns: 5_000,
             wakeups: kernel != Kernel::Stamps,
+            moves: true,
             stamps: matches!(kernel, Kernel::Stamps | Kernel::Both),
             counts: kernel != Kernel::Bare,
             counts_unqueued: false,

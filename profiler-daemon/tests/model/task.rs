@@ -56,6 +56,8 @@ pub(crate) struct TaskState {
     pub(crate) took_over: bool,
     pub(crate) changes: Vec<(u64, Change)>,
     pub(crate) names: Vec<(u64, [u8; 16])>,
+    /// The CPU that it was on or queued for, from when on.
+    pub(crate) places: Vec<(u64, usize)>,
     /// A switch of it has been recorded.
     pub(crate) was_switched: bool,
     /// When the task iterator read it as queued, if no switch to it had been recorded by then.

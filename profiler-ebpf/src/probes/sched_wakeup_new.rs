@@ -41,7 +41,7 @@ fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
             tid,
             tgid: task.tgid(),
             parent_tid: bpf_get_current_pid_tgid() as u32,
-            _pad: 0,
+            cpu: task.cpu() as u16,
             flags,
             kind: Kind::Fork as u8,
         });
