@@ -46,6 +46,10 @@ fn report(snapshot: &Snapshot, dropped: &[Dropped]) -> Report {
         clock_error_ns: Some(1_500),
         wakeups: true,
         unit_of: &unit_of,
+        name_of: &|tgid| {
+            let name = if tgid == 500 { "batch" } else { "" };
+            name.to_owned()
+        },
         user_stack_of: &|_, id| vec![format!("frame of stack {id}"), "main".to_owned()],
         notes: &[],
         exit: None,
@@ -143,7 +147,7 @@ fn the_chain_of_a_wait_is_told_in_order() {
     assert_eq!(link.culprits[0].unit, "batch.service");
     let text = table(&report, 100, false);
     let told = [
-        "  3. shop-front/101 waited 42.0ms for lock (system call futex), from 21:34:43.010",
+        "  3. shop-front/101 waited 42.0ms for lock [system call futex], from 21:34:43.010",
         "     woken by shop-store/102, which meanwhile was queued 35.0ms (CPU held by batch-1/501 35.0ms),",
         "       ran 7.00ms",
     ];

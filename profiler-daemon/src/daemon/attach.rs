@@ -204,6 +204,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
             clock_error_ns: Some(measured.clock_error_ns),
             wakeups: measured.wakeups,
             unit_of: &|tgid| units.of(tgid),
+            name_of: &|tgid| units.name_of(tgid),
             user_stack_of: &|tgid, number| {
                 let stack = measured.user_stacks.get(&(tgid, number));
                 stack.cloned().unwrap_or_default()

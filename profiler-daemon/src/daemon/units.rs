@@ -11,18 +11,22 @@ const MAX_NAME_CHARS: usize = 128;
 /// What was learned, kept beyond the end of the processes.
 #[derive(Debug, Default)]
 pub(super) struct Units {
-    by_tgid: HashMap<u32, String>,
+    by_tgid: HashMap<u32, Process>,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    unit: String,
+    name: String,
 }
 
 impl Units {
     /// Looks up processes that are not known yet. One that has ended stays unknown.
     pub(super) fn learn(&mut self, tgids: impl IntoIterator<Item = u32>) {
         for tgid in tgids {
-            self.by_tgid.entry(tgid).or_insert_with(|| {
-                // The path is made from a number only.
-                std::fs::read_to_string(format!("/proc/{tgid}/cgroup"))
-                    .map(|text| unit_in(&text))
-                    .unwrap_or_default()
+            self.by_tgid.entry(tgid).or_insert_with(|| Process {
+                unit: unit_in(&read(tgid, "cgroup")),
+                name: comm_of(tgid),
             });
         }
     }
@@ -30,8 +34,27 @@ impl Units {
     /// The unit of a process; empty if it is not known.
     #[must_use]
     pub(super) fn of(&self, tgid: u32) -> String {
-        self.by_tgid.get(&tgid).cloned().unwrap_or_default()
+        let process = self.by_tgid.get(&tgid);
+        process.map(|its| its.unit.clone()).unwrap_or_default()
     }
+
+    /// The name of a process; empty if it is not known.
+    #[must_use]
+    pub(super) fn name_of(&self, tgid: u32) -> String {
+        let process = self.by_tgid.get(&tgid);
+        process.map(|its| its.name.clone()).unwrap_or_default()
+    }
+}
+
+/// A file of a process in /proc; empty if it can't be read. The path is made from a number only.
+fn read(tgid: u32, file: &str) -> String {
+    std::fs::read(format!("/proc/{tgid}/{file}"))
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}
+
+fn comm_of(tgid: u32) -> String {
+    clean(read(tgid, "comm").trim_end_matches('\n'))
 }
 
 /// What processes are called that take CPUs from others: their units, or their own names.
@@ -76,11 +99,9 @@ impl ProcessNames {
 }
 
 fn process_name(tgid: u32) -> String {
-    // The paths are made from a number only.
-    let read = |file| std::fs::read_to_string(format!("/proc/{tgid}/{file}")).unwrap_or_default();
-    let unit = unit_in(&read("cgroup"));
+    let unit = unit_in(&read(tgid, "cgroup"));
     if unit.is_empty() || unit == "/" {
-        clean(program(read("comm").trim_end_matches('\n')))
+        program(&comm_of(tgid)).to_owned()
     } else {
         unit
     }
@@ -139,7 +160,7 @@ fn clean(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ProcessNames, unit_in};
+    use super::{ProcessNames, Units, unit_in};
 
     #[track_caller]
     fn check(text: &str, unit: &str) {
@@ -175,6 +196,16 @@ mod tests {
         let names = ProcessNames::default().of([own, u32::MAX]);
         assert_eq!(names.keys().collect::<Vec<_>>(), [&own]);
         assert!(!names[&own].is_empty());
+    }
+
+    #[test]
+    fn a_process_goes_by_the_name_of_its_first_thread() {
+        let own = std::process::id();
+        let mut units = Units::default();
+        units.learn([own, u32::MAX]);
+        assert!(!units.name_of(own).is_empty());
+        assert_eq!(units.name_of(u32::MAX), "");
+        assert_eq!(units.name_of(1), "", "nobody asked for it to be looked up");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct ReportFacts<'a> {
     pub wakeups: bool,
     /// The systemd unit, container or pod of a process; empty when it is not known.
     pub unit_of: &'a dyn Fn(u32) -> String,
+    /// The name of a process; empty when it is not known.
+    pub name_of: &'a dyn Fn(u32) -> String,
     /// The functions of a user stack, the innermost first, by process and by the number under which the
     /// kernel keeps the stack; empty when nobody asked for them or they can't be had.
     pub user_stack_of: &'a dyn Fn(u32, u32) -> Vec<String>,
@@ -215,6 +217,7 @@ impl Report {
     pub fn new(snapshot: &Snapshot, target: &TargetSnapshot, facts: &ReportFacts<'_>) -> Self {
         let blame = Blame {
             unit_of: facts.unit_of,
+            name_of: facts.name_of,
         };
         let waits = Waits { snapshot, facts };
         let mut threads: Vec<ThreadRow> = target

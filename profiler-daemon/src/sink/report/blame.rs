@@ -58,7 +58,7 @@ pub struct Culprit {
 pub struct ProcessCulprit {
     /// The process.
     pub tgid: u32,
-    /// The name of its first thread, or else of the one that held the CPU longest.
+    /// Its name, or if that is not known that of the thread that held the CPU longest.
     pub comm: String,
     /// The systemd unit, container or pod that it belongs to; empty when it is not known.
     pub unit: String,
@@ -80,6 +80,8 @@ pub struct UnitCulprit {
 pub(super) struct Blame<'a> {
     /// The unit of a process.
     pub(super) unit_of: &'a dyn Fn(u32) -> String,
+    /// The name of a process; empty when it is not known.
+    pub(super) name_of: &'a dyn Fn(u32) -> String,
 }
 
 impl Blame<'_> {
@@ -106,7 +108,10 @@ impl Blame<'_> {
         let rows = processes.into_values().collect();
         first(rows, contended_ns, |who, ns| ProcessCulprit {
             tgid: who.tgid,
-            comm: who.comm.display(),
+            comm: match (self.name_of)(who.tgid) {
+                name if name.is_empty() => who.comm.display(),
+                name => name,
+            },
             unit: (self.unit_of)(who.tgid),
             ns,
         })

@@ -155,6 +155,7 @@ impl Waits<'_> {
     fn blame(&self) -> Blame<'_> {
         Blame {
             unit_of: self.facts.unit_of,
+            name_of: self.facts.name_of,
         }
     }
 

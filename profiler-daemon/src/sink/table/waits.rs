@@ -195,7 +195,7 @@ fn what(row: &WorstRow, more: usize, report: &Report) -> String {
         }
         (Some(reason), _) => {
             let explain = row.explain.as_deref().unwrap_or_default();
-            format!("{who} {waited} {long} for {reason} ({explain})")
+            format!("{who} {waited} {long} for {reason} [{explain}]")
         }
         (None, origin) => {
             let causes = row.causes.map(causes).unwrap_or_default();

@@ -219,31 +219,33 @@ fn count(figures: &FigureRow, reason: &str) -> String {
 
 /// The system calls in which threads waited for a reason, the one with most time first.
 fn calls(figures: &FigureRow, reason: &str) -> String {
-    let mut calls: Vec<(String, u64)> = Vec::new();
+    let mut calls: Vec<(&str, Option<&str>, u64)> = Vec::new();
     let rows = figures.explain.iter().filter(|row| row.reason == reason);
     for row in rows {
         let Some(call) = &row.call else { continue };
-        let name = match row.file {
-            Some(file) => format!("{call} on {file}"),
-            None => call.clone(),
-        };
-        match calls.iter_mut().find(|(its, _)| *its == name) {
-            Some((_, ns)) => *ns = ns.saturating_add(row.ns),
-            None => calls.push((name, row.ns)),
+        match calls.iter_mut().find(|its| its.0 == call) {
+            // Not every wait was looked at closely enough to know the file.
+            Some((_, file, ns)) => {
+                *file = file.or(row.file);
+                *ns = ns.saturating_add(row.ns);
+            }
+            None => calls.push((call, row.file, row.ns)),
         }
     }
-    calls.sort_by_key(|&(_, ns)| std::cmp::Reverse(ns));
-    let whole_ns: u64 = calls.iter().map(|&(_, ns)| ns).sum();
+    calls.sort_by_key(|&(_, _, ns)| std::cmp::Reverse(ns));
+    let whole_ns: u64 = calls.iter().map(|&(_, _, ns)| ns).sum();
     let several = calls.len() > 1;
     let most: Vec<String> = calls
         .into_iter()
         .take(2)
-        .map(|(name, ns)| {
-            if several {
-                format!("{name} {}", percent(ns, whole_ns))
+        .map(|(call, file, ns)| {
+            let file = file.map(|file| format!(" on {file}")).unwrap_or_default();
+            let share = if several {
+                format!(" {}", percent(ns, whole_ns))
             } else {
-                name
-            }
+                String::new()
+            };
+            format!("{call}{file}{share}")
         })
         .collect();
     most.join(", ")
