@@ -120,7 +120,7 @@ impl<'a> Rows<'a> {
             },
             Column {
                 left: true,
-                ..self.column(" ", "mostly woken by", 5, mostly_woken)
+                ..self.column("", "mostly woken by", 5, mostly_woken)
             },
         ]);
         // A column of nothing would only push others out.
