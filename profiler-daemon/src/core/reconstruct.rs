@@ -273,6 +273,7 @@ impl Reconstruction {
         thread.proven_ns = now_ns;
         thread.forget_stay();
         thread.left_ns = left_ns;
+        thread.departed_ns = record.ts_ns;
         thread.is_unstamped = false;
         let preempted = record.flags & switch_flags::PREEMPT != 0;
         let state = StateWord::read(u32::from(record.prev_state), preempted);

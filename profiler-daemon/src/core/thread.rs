@@ -85,6 +85,9 @@ pub(super) struct Thread {
     pub(super) observed_from_ns: u64,
     /// When it left the CPU, if that was seen in this window; else [`NEVER`].
     pub(super) left_ns: u64,
+    /// Time of the record of its last leaving a CPU, whatever is made of it; 0 if there was none. Names
+    /// the wait to those who saw it.
+    pub(super) departed_ns: u64,
     /// When it was put on the run queue, if that was seen in this window; else [`NEVER`].
     pub(super) woken_ns: u64,
     /// When it was last woken though, as far as known, it did not wait by then; else [`NEVER`].
@@ -147,6 +150,7 @@ impl Thread {
             met_ns: now_ns,
             observed_from_ns: now_ns,
             left_ns: NEVER,
+            departed_ns: 0,
             woken_ns: NEVER,
             rewoken_ns: NEVER,
             delay_ns: NEVER,

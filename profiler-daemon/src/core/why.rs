@@ -16,7 +16,7 @@ use super::reconstruct::Reconstruction;
 use super::spans::{Arrival, Held, Stay, What};
 use super::spent::Origin;
 use super::state::WaitState;
-use super::thread::{NEVER, State, Thread};
+use super::thread::{State, Thread};
 use super::threads::Slot;
 use super::who::{Names, Waker, WakerKind, Who};
 use super::worst::{LongWait, Waited};
@@ -74,12 +74,9 @@ impl Evidence {
     }
 }
 
+/// A wait, as who saw it names it.
 fn key(thread: &Thread) -> (u32, u64) {
-    let left_ns = match thread.left_ns {
-        NEVER => 0,
-        left_ns => left_ns,
-    };
-    (thread.tid, left_ns)
+    (thread.tid, thread.departed_ns)
 }
 
 fn waked_by_thread(waker: Waker) -> bool {
