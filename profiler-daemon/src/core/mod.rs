@@ -177,12 +177,19 @@ impl Core {
             .map(|thread| thread.tgid)
     }
 
-    /// Processes of the threads of all targets that are alive, once for each thread.
+    /// Processes of the threads of all targets that are alive, once for each thread, and those that
+    /// targets name, whether they are there yet or not.
     pub fn watched(&self) -> impl Iterator<Item = u32> + '_ {
         let threads = self.machine.threads.iter();
-        threads
+        let alive = threads
             .filter(|thread| thread.target.is_some())
-            .map(|thread| thread.tgid)
+            .map(|thread| thread.tgid);
+        let targets = self.machine.spans.ledger.targets.iter();
+        let named = targets.filter_map(|target| match target.spec.selector {
+            Selector::Pid(pid) | Selector::Command(pid) => Some(pid),
+            Selector::Tid(_) | Selector::Comm(_) => None,
+        });
+        alive.chain(named)
     }
 
     /// Whether a thread of a target has been waiting for at least so long, nobody knows why.
