@@ -45,7 +45,11 @@ fn in_a_pipe(left_ns: u64) -> Seen {
 #[track_caller]
 fn check(snapshot: &Snapshot, reason: Reason, blocked_ns: u64) {
     let figures = &snapshot.targets[0].total.figures;
-    assert_eq!(figures.blocked(reason), u128::from(blocked_ns), "{figures:?}");
+    assert_eq!(
+        figures.blocked(reason),
+        u128::from(blocked_ns),
+        "{figures:?}"
+    );
 }
 
 #[test]

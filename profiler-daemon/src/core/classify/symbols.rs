@@ -245,9 +245,9 @@ mod tests {
                 "{}",
                 rule.symbol
             );
-            let deciding = found.map_or("", |(rule, _)| rule.symbol());
-            let expected = rule.symbol.trim_end_matches('*');
-            assert_eq!(deciding, expected, "{} is shadowed", rule.symbol);
+            let place = found.map(|(rule, _)| usize::from(rule.0));
+            let expected = RULES.iter().position(|its| its.symbol == rule.symbol);
+            assert_eq!(place, expected, "{} is shadowed", rule.symbol);
         }
     }
 
