@@ -100,8 +100,10 @@ pub struct TargetSnapshot {
     pub name: String,
     /// All its threads together.
     pub total: Account,
-    /// The longest waits, those that have not ended among them.
+    /// The longest waits that have ended.
     pub worst: Worst,
+    /// The longest waits that go on.
+    pub stuck: Worst,
     /// Waits and stays on a run queue that have not ended, by what they are for.
     pub waiting: Waiting,
     /// Threads alive.
@@ -203,6 +205,7 @@ impl Reconstruction {
                 name: target.spec.name.clone(),
                 total: target.account.clone(),
                 worst: target.worst.clone(),
+                stuck: Worst::default(),
                 waiting: Waiting::default(),
                 alive: 0,
                 open: 0,
@@ -227,7 +230,7 @@ impl Reconstruction {
             self.book_detail(&open, &mut target.total.detail);
             let wait = self.open_wait(thread, at_ns);
             if let Some(wait) = &wait {
-                target.worst.add(wait.clone());
+                target.stuck.add(wait.clone());
             }
             let Some(account) = &thread.account else {
                 continue;

@@ -252,10 +252,19 @@ impl Reconstruction {
 
     /// Who took how much from others on the whole host, by process.
     pub(super) fn inflicted(&self) -> Ranking<u32, Who> {
-        let mut inflicted = self.spans.ledger.inflicted.clone();
+        let mut processes: BTreeMap<u32, (Who, Weight)> = BTreeMap::new();
         for thread in self.threads.iter().filter(|its| its.inflicted_ns > 0) {
-            let weight = Weight::once(thread.inflicted_ns);
-            inflicted.add(thread.tgid, weight, || Who::of(thread));
+            let process = processes.entry(thread.tgid);
+            let (_, sum) = process.or_insert_with(|| (Who::of(thread), Weight::default()));
+            sum.count += 1;
+            sum.ns += u128::from(thread.inflicted_ns);
+        }
+        let mut inflicted = self.spans.ledger.inflicted.clone();
+        // Whole processes, the heaviest last: none is folded before all of it is in.
+        let mut processes: Vec<_> = processes.into_iter().collect();
+        processes.sort_by_key(|(_, (_, weight))| weight.ns);
+        for (tgid, (who, weight)) in processes {
+            inflicted.add(tgid, weight, || who);
         }
         inflicted
     }

@@ -1,4 +1,5 @@
-//! The longest waits of a target, with everything that is known of each.
+//! The longest waits of a target, with everything that is known of each. Those that have ended and those
+//! that go on have lists of their own: many threads that are stuck must not hide what was slow before.
 
 use std::sync::Arc;
 

@@ -103,7 +103,7 @@ pub struct Report {
     pub threads: Vec<ThreadRow>,
     /// All threads of the target together, those not listed included.
     pub total: Total,
-    /// The longest waits, at most 20 of each kind.
+    /// The longest waits: of each kind at most 20 that have ended and 20 that go on.
     pub worst: Worst,
     /// Contradictions between records, by name; those that did not occur are left out.
     pub conflicts: BTreeMap<&'static str, u64>,
@@ -266,7 +266,7 @@ impl Report {
                     .collect(),
             },
             total: total(target, &blame),
-            worst: waits.worst(&target.worst),
+            worst: waits.worst(&target.worst, &target.stuck),
             threads,
             conflicts: snapshot
                 .conflicts

@@ -70,6 +70,15 @@ impl Call {
         TABLE.get(usize::from(number))?[file as usize]
     }
 
+    /// Whether its first argument is a descriptor, as far as the rules know: else what is found under
+    /// that number has nothing to do with it.
+    #[must_use]
+    pub fn takes_file(self) -> bool {
+        FileKind::ALL
+            .into_iter()
+            .any(|file| matches!(self.waits_for(file), Some((true, _))))
+    }
+
     /// Whether it is `sched_yield`.
     #[must_use]
     pub fn is_yield(self) -> bool {
@@ -128,6 +137,14 @@ mod tests {
         assert_eq!(Call::from_wire(u16::MAX), Call::None);
         assert_eq!(Call::from_wire(u16::MAX - 1).name(), "foreign-abi");
         assert_eq!(Call::Number(u16::MAX - 2).waits_for(FileKind::Pipe), None);
+    }
+
+    #[test]
+    fn only_calls_on_descriptors_take_files() {
+        for (name, takes) in [("read", true), ("sendto", true), ("clock_nanosleep", false)] {
+            let call = Call::named(name);
+            assert_eq!(call.map(Call::takes_file), Some(takes), "{name}");
+        }
     }
 
     #[test]

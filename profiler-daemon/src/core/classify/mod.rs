@@ -186,7 +186,11 @@ impl Wait {
             iowait: self.iowait,
             kthread: self.kthread,
             call: self.call,
-            file,
+            file: if self.call.takes_file() {
+                file
+            } else {
+                FileKind::NotKnown
+            },
             symbol: stack.found(),
         })
     }
