@@ -7,7 +7,7 @@ use std::sync::Arc;
 use profiler_ebpf::ThreadRecord;
 use schedscope::core::classify::{FileKind, Stack};
 use schedscope::core::{Core, Reason, Seen, Selector, Snapshot, Stream, TargetSpec};
-use support::{MS, S, START_NS, asleep, switch, wakeup};
+use support::{MS, S, START_NS, asleep, on_cpu, switch, wakeup};
 
 const TID: u32 = 100;
 
@@ -72,6 +72,23 @@ fn so_it_is_when_it_ends() {
     ];
     core.feed(&[Stream::new(&back)], START_NS + 20 * MS);
     check(&core.snapshot(), Reason::Pipe, 10 * MS);
+}
+
+/// The end of the window comes between the wait's beginning and its end.
+#[test]
+fn a_wait_that_outlasts_the_window_is_known_by_its_end() {
+    let left_ns = START_NS + 5 * MS;
+    for first_feed_ns in [START_NS + 4 * MS, left_ns, START_NS + 7 * MS] {
+        let mut core = support::core(&[on_cpu(TID, b"web", 0)]);
+        let ring = [
+            switch(left_ns, TID, S, 0),
+            switch(START_NS + 11 * MS, 0, 0, TID),
+        ];
+        core.seen([in_a_pipe(left_ns)]);
+        let used = core.feed(&[Stream::new(&ring)], first_feed_ns)[0];
+        core.feed(&[Stream::new(&ring[used..])], START_NS + 10 * MS);
+        check(&core.snapshot(), Reason::Pipe, 5 * MS);
+    }
 }
 
 #[test]

@@ -123,6 +123,7 @@ impl Core {
                 machine.record(stream, raw);
             });
         machine.settle_passes(self.watermark_ns);
+        machine.explain_waiting(self.watermark_ns);
         used
     }
 

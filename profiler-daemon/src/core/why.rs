@@ -40,6 +40,9 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     waits: BTreeMap<(u32, u64), Seen>,
+    /// Those that nobody has looked for among the waits that go on since the records of their
+    /// beginnings came in.
+    fresh: Vec<(u32, u64)>,
     /// What was seen of the wait that ends just now.
     latest: Option<Seen>,
 }
@@ -108,8 +111,28 @@ impl Reconstruction {
     /// Takes in what was seen of waits; each must come before the switch that ends it.
     pub(super) fn seen(&mut self, waits: impl IntoIterator<Item = Seen>) {
         for seen in waits {
+            self.evidence.fresh.push((seen.tid, seen.left_ns));
             self.evidence.add(seen);
         }
+    }
+
+    /// Says of waits whose end is still to come what was seen as they ended. All records up to
+    /// `watermark_ns` are in.
+    pub(super) fn explain_waiting(&mut self, watermark_ns: u64) {
+        let Evidence { waits, fresh, .. } = &mut self.evidence;
+        fresh.retain(|its| {
+            let Some(seen) = waits.get(its) else {
+                return false;
+            };
+            let slot = self.threads.find(its.0);
+            if let Some(thread) = slot.and_then(|slot| self.threads.get_mut(slot))
+                && let State::Waiting(wait) = thread.state
+                && key(thread) == *its
+            {
+                thread.state = State::Waiting(wait.with(seen.file, &seen.stack));
+            }
+            its.1 > watermark_ns
+        });
     }
 
     /// Takes in what was seen of waits that go on.
