@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use profiler_ebpf::{Fork, RawRecord, Switch, Throttled, Wakeup, Waking, switch_flags};
+use profiler_ebpf::{
+    CgroupMove, Fork, Gap, RawRecord, Switch, ThreadRecord, Throttle, Throttled, Wakeup, Waking,
+    switch_flags,
+};
 use schedscope::core::classify::{Call, FileKind, Stack};
 use schedscope::core::decode::Event;
 use schedscope::core::{
@@ -286,6 +289,147 @@ fn a_quota_is_no_neighbours_fault() {
     script.switch(0, 95, IDLE, VICTIM);
     let snapshot = script.play(VICTIM, 96, |_| {});
     assert_eq!(causes(&snapshot), [10, 50, 0, 5]);
+}
+
+/// The cgroup with a quota.
+const GROUP: u64 = 77;
+
+impl Script {
+    fn goes_to(&mut self, at_ms: u64, tid: u32, cgroup: u64) {
+        let record = CgroupMove {
+            ts_ns: at_ms * MS,
+            cgroup,
+            tid,
+            whole_process: 1,
+            ..CgroupMove::default()
+        };
+        self.cpus[0].push(Event::CgroupMove(record).encode());
+    }
+
+    /// The group's quota on CPU 0 is used up, or there is some again: told by this CPU.
+    fn quota(&mut self, by_cpu: usize, at_ms: u64, on: u8) {
+        let record = Throttle {
+            ts_ns: at_ms * MS,
+            cgroup: GROUP,
+            cpu: 0,
+            on,
+            ..Throttle::default()
+        };
+        self.cpus[by_cpu].push(Event::Throttle(record).encode());
+    }
+}
+
+/// The victim goes to the group, and is off the CPU from 20 ms on, when a hog comes.
+fn limited() -> Script {
+    let mut script = Script::default();
+    script.born(MS, VICTIM);
+    script.born(MS, HOG);
+    script.switch(0, 5, IDLE, VICTIM);
+    script.goes_to(6, VICTIM, GROUP);
+    script.quota(0, 20, 1);
+    script.switch(0, 20, preempted(VICTIM), HOG);
+    script
+}
+
+fn culprits(snapshot: &TargetSnapshot) -> Vec<(u32, u128)> {
+    let rows = snapshot.total.detail.culprits.rows();
+    let row = rows
+        .iter()
+        .map(|its| (its.1.tid, its.2.ns / u128::from(MS)));
+    row.collect()
+}
+
+#[test]
+fn a_group_without_quota_is_not_blamed_on_a_neighbour() {
+    let mut script = limited();
+    let open = script.play(VICTIM, 60, |_| {});
+    assert_eq!(causes(&open), [0, 40, 0, 0], "while it goes on");
+    // The other CPU gives out quota.
+    script.quota(1, 70, 0);
+    script.switch(0, 80, preempted(HOG), VICTIM);
+    let snapshot = script.play(VICTIM, 90, |_| {});
+    assert_eq!(causes(&snapshot), [10, 50, 0, 0]);
+    assert_eq!(culprits(&snapshot), [(HOG, 10)]);
+    // The hog is in no group that has a quota.
+    let snapshot = script.play(HOG, 90, |_| {});
+    assert_eq!(causes(&snapshot), [10, 0, 0, 0]);
+    // The other 15 were before its first run.
+    assert_eq!(culprits(&snapshot), [(VICTIM, 25)]);
+}
+
+#[test]
+fn a_thread_that_leaves_its_group_was_held_back_until_then() {
+    let mut script = limited();
+    script.goes_to(50, VICTIM, 1);
+    script.quota(1, 70, 0);
+    script.switch(0, 80, preempted(HOG), VICTIM);
+    let snapshot = script.play(VICTIM, 90, |_| {});
+    assert_eq!(causes(&snapshot), [30, 30, 0, 0]);
+    assert_eq!(culprits(&snapshot), [(HOG, 30)]);
+}
+
+#[test]
+fn a_group_that_was_without_quota_when_the_probes_came_is_held_back_from_the_start() {
+    let mut script = Script::default();
+    script.born(MS, VICTIM);
+    script.born(MS, HOG);
+    script.switch(0, 5, IDLE, VICTIM);
+    script.goes_to(6, VICTIM, GROUP);
+    script.switch(0, 20, preempted(VICTIM), HOG);
+    script.quota(1, 70, 0);
+    script.switch(0, 80, preempted(HOG), VICTIM);
+    let snapshot = script.play(VICTIM, 90, |_| {});
+    assert_eq!(causes(&snapshot), [10, 50, 0, 0]);
+    assert_eq!(culprits(&snapshot), [(HOG, 10)]);
+}
+
+#[test]
+fn after_a_loss_nobody_is_held_back_for_ever() {
+    let mut script = limited();
+    let lost = Gap {
+        ts_ns: 30 * MS,
+        until_ns: 40 * MS,
+        lost: 3,
+        ..Gap::default()
+    };
+    script.cpus[1].push(Event::Gap(lost).encode());
+    // The end was among what was lost.
+    script.switch(0, 80, preempted(HOG), VICTIM);
+    script.switch(0, 90, preempted(VICTIM), HOG);
+    script.switch(0, 95, preempted(HOG), VICTIM);
+    let snapshot = script.play(VICTIM, 96, |_| {});
+    let [contended, throttled, placement, _] = causes(&snapshot);
+    assert_eq!([contended, throttled, placement], [5, 10, 0]);
+    assert_eq!(culprits(&snapshot), [(HOG, 5)]);
+}
+
+#[test]
+fn a_move_while_threads_are_listed_is_not_undone_by_the_list() {
+    let mut early = Script::default();
+    early.goes_to(6, VICTIM, GROUP);
+    let mut script = Script::default();
+    script.switch(0, 15, IDLE, VICTIM);
+    script.quota(0, 20, 1);
+    script.switch(0, 20, preempted(VICTIM), HOG);
+    script.quota(1, 70, 0);
+    script.switch(0, 80, preempted(HOG), VICTIM);
+    // Both threads were read, asleep, before the move.
+    let asleep = |tid: u32| ThreadRecord {
+        start_ns: u64::from(tid),
+        tid,
+        tgid: tid,
+        comm: *b"somebody\0\0\0\0\0\0\0\0",
+        state: 1,
+        cpu_cgroup: 1,
+        ..ThreadRecord::default()
+    };
+    let list = [asleep(VICTIM), asleep(HOG)];
+    let snapshot = script.play(VICTIM, 90, |core| {
+        core.found(&list, 2 * MS..=10 * MS);
+        let streams = early.cpus.each_ref().map(|its| Stream::new(its));
+        core.feed(&streams, 12 * MS);
+    });
+    assert_eq!(causes(&snapshot), [10, 50, 0, 0]);
 }
 
 /// Milliseconds on the run queue by cause, the time before the first switch left out.

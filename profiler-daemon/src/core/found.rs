@@ -7,7 +7,7 @@
 
 use std::ops::RangeInclusive;
 
-use profiler_ebpf::{ThreadRecord, thread_flags};
+use profiler_ebpf::{CgroupMove, ThreadRecord, thread_flags};
 
 use super::classify::{Call, Evidence, FileKind, classify};
 
@@ -32,6 +32,8 @@ pub(super) struct Passes {
     woken: Vec<u32>,
     /// Threads nobody knew that went to another CPU meanwhile.
     moved: Vec<u32>,
+    /// Threads and processes that went to another cgroup meanwhile, oldest first.
+    regrouped: Vec<CgroupMove>,
     /// Threads that were born meanwhile, and the nameless threads that made them.
     nameless: Vec<(u32, u32)>,
 }
@@ -72,6 +74,13 @@ impl Passes {
         }
     }
 
+    /// Notes that a thread went to another cgroup: it may have been read before that.
+    pub(super) fn regrouped(&mut self, record: &CgroupMove) {
+        if !self.waiting.is_empty() {
+            self.regrouped.push(*record);
+        }
+    }
+
     /// Notes that a thread was made by one whose name is not known yet.
     pub(super) fn born(&mut self, tid: u32, parent_tid: u32) {
         if !self.waiting.is_empty() {
@@ -105,6 +114,15 @@ impl Reconstruction {
                     record.comm = comm.0;
                 }
             }
+            for its in &self.passes.regrouped {
+                let is_moved = |record: &ThreadRecord| match its.whole_process {
+                    0 => record.tid == its.tid,
+                    // The record names the first thread.
+                    _ => record.tgid == its.tid,
+                };
+                let moved = pass.threads.iter_mut().filter(|record| is_moved(record));
+                moved.for_each(|record| record.cpu_cgroup = its.cgroup);
+            }
             self.passes.vacated.sort_unstable();
             self.passes.woken.sort_unstable();
             self.passes.moved.sort_unstable();
@@ -120,6 +138,7 @@ impl Reconstruction {
         if self.passes.waiting.is_empty() {
             self.passes.vacated.clear();
             self.passes.names.clear();
+            self.passes.regrouped.clear();
             self.passes.woken.clear();
             self.passes.moved.clear();
             self.passes.nameless.clear();

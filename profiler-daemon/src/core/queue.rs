@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use profiler_ebpf::Migrate;
 
-use super::quota::Quotas;
+use super::quota::{Quota, Quotas};
 use super::spent::Cause;
 use super::thread::{LOST_CPU, Thread};
 use super::timeline::{Runner, Timeline};
@@ -149,50 +149,39 @@ impl RunQueues {
         causes: &mut Causes,
         mut visit: impl FnMut(Runner, Range<u64>),
     ) {
-        let mut known_from_ns = 0;
-        let held_ns = match (&self.arriving.throttled_ns, cpu) {
-            (Some(held_ns), _) => vec![held_ns.clone()],
+        let mut book = |time_ns: Range<u64>, quota| {
+            let duration_ns = time_ns.end.saturating_sub(time_ns.start);
+            match (quota, cpu) {
+                (Quota::UsedUp, _) => causes[Cause::Throttled as usize] += duration_ns,
+                (Quota::Left, Some(cpu)) => {
+                    let used = self.timeline.divide(cpu, time_ns, steps, &mut visit);
+                    causes[Cause::Contended as usize] += used.busy_ns;
+                    causes[Cause::Placement as usize] += used.idle_ns;
+                    causes[Cause::Unknown as usize] += used.unknown_ns;
+                }
+                (Quota::Unknown, _) | (Quota::Left, None) => {
+                    causes[Cause::Unknown as usize] += duration_ns;
+                }
+            }
+        };
+        match (&self.arriving.throttled_ns, cpu) {
+            (Some(held_ns), _) => {
+                let start_ns = held_ns.start.clamp(time_ns.start, time_ns.end);
+                let end_ns = held_ns.end.clamp(start_ns, time_ns.end);
+                book(end_ns..time_ns.end, Quota::Left);
+                book(start_ns..end_ns, Quota::UsedUp);
+                book(time_ns.start..start_ns, Quota::Left);
+            }
             // It is not back yet, so nobody has said when there was quota again.
             (None, _) if thread.is_throttled && self.arriving.cpu.is_none() => {
-                vec![time_ns.clone()]
+                book(time_ns, Quota::UsedUp);
             }
             // What should have said it was lost.
-            (None, _) if thread.is_throttled => {
-                known_from_ns = u64::MAX;
-                Vec::new()
-            }
+            (None, _) if thread.is_throttled => book(time_ns, Quota::Unknown),
             (None, Some(cpu)) if thread.cpu_cgroup != 0 => {
-                let held_ns;
-                (held_ns, known_from_ns) = self.quotas.held(thread.cpu_cgroup, cpu, &time_ns);
-                held_ns
+                self.quotas.divide(thread.cpu_cgroup, cpu, time_ns, book);
             }
-            _ => Vec::new(),
-        };
-        let mut free = |time_ns: Range<u64>, causes: &mut Causes| {
-            let start_ns = time_ns.start.max(known_from_ns).min(time_ns.end);
-            causes[Cause::Unknown as usize] += start_ns - time_ns.start;
-            let time_ns = start_ns..time_ns.end;
-            let Some(cpu) = cpu else {
-                causes[Cause::Unknown as usize] += time_ns.end - time_ns.start;
-                return;
-            };
-            let used = self.timeline.divide(cpu, time_ns, steps, &mut visit);
-            causes[Cause::Contended as usize] += used.busy_ns;
-            causes[Cause::Placement as usize] += used.idle_ns;
-            causes[Cause::Unknown as usize] += used.unknown_ns;
-        };
-        let mut from_ns = time_ns.start;
-        for held in held_ns {
-            let start_ns = held.start.clamp(from_ns, time_ns.end);
-            let end_ns = held.end.clamp(start_ns, time_ns.end);
-            if start_ns > from_ns {
-                free(from_ns..start_ns, causes);
-            }
-            causes[Cause::Throttled as usize] += end_ns - start_ns;
-            from_ns = end_ns;
-        }
-        if time_ns.end > from_ns {
-            free(from_ns..time_ns.end, causes);
+            _ => book(time_ns, Quota::Left),
         }
     }
 }

@@ -338,6 +338,8 @@ impl Reconstruction {
             return;
         };
         self.spans.queues.arriving = Arriving::default();
+        let quotas = &mut self.spans.queues.quotas;
+        quotas.runs(thread.cpu_cgroup, cpu, now_ns);
         self.spans.queues.begin_stay(thread, NO_CPU);
         thread.is_throttled = false;
         let cpu = u32::try_from(cpu).unwrap_or(NO_CPU);
@@ -414,6 +416,8 @@ impl Reconstruction {
     fn gap(&mut self, cpu: usize, record: &Gap) {
         self.counts.lost = self.counts.lost.saturating_add(record.lost);
         self.spans.gaps.add(cpu, record.ts_ns, record.until_ns);
+        let quotas = &mut self.spans.queues.quotas;
+        quotas.lose(record.ts_ns, record.until_ns);
         let timeline = &mut self.spans.queues.timeline;
         timeline.hold(cpu, record.ts_ns, Holder::Unknown);
     }

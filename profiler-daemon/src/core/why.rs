@@ -13,7 +13,7 @@ use super::history::Past;
 use super::ranking::{Ranking, Weight};
 use super::reason::Reason;
 use super::reconstruct::Reconstruction;
-use super::spans::{Arrival, Held, Stay, What};
+use super::spans::{Arrival, Held, Spans, Stay, What};
 use super::spent::Origin;
 use super::state::WaitState;
 use super::thread::{State, Thread};
@@ -107,6 +107,18 @@ pub(super) fn wait_of(record: &Switch, state: WaitState) -> Wait {
     })
 }
 
+/// A thread is in another group from now on. For how long it has been queued depends on its group no more.
+fn go_to_group(spans: &mut Spans, thread: &mut Thread, record: &CgroupMove) {
+    if thread.cpu_cgroup == record.cgroup {
+        return;
+    }
+    let is_queued = matches!(thread.state, State::Queued(_)) || thread.is_woken();
+    if is_queued && spans.not_before(thread, record.ts_ns) == record.ts_ns {
+        spans.settle_open(thread, record.ts_ns);
+    }
+    thread.cpu_cgroup = record.cgroup;
+}
+
 impl Reconstruction {
     /// Takes in what was seen of waits; each must come before the switch that ends it.
     pub(super) fn seen(&mut self, waits: impl IntoIterator<Item = Seen>) {
@@ -187,15 +199,17 @@ impl Reconstruction {
     }
 
     pub(super) fn cgroup_move(&mut self, record: &CgroupMove) {
+        self.passes.regrouped(record);
         let slot = self.threads.find(record.tid);
         let Some(thread) = slot.and_then(|slot| self.threads.get_mut(slot)) else {
             return;
         };
-        thread.cpu_cgroup = record.cgroup;
         let tgid = thread.tgid;
-        if record.whole_process != 0 && tgid != 0 {
-            let others = self.threads.iter_mut().filter(|other| other.tgid == tgid);
-            others.for_each(|other| other.cpu_cgroup = record.cgroup);
+        if record.whole_process == 0 || tgid == 0 {
+            return go_to_group(&mut self.spans, thread, record);
+        }
+        for thread in self.threads.iter_mut().filter(|its| its.tgid == tgid) {
+            go_to_group(&mut self.spans, thread, record);
         }
     }
 
