@@ -1,7 +1,8 @@
 //! What a record costs in the core, on one CPU: nanoseconds a record, the median of several rounds.
 //!
 //! Pairs of threads pass a turn to and fro on each CPU, as in the `storm` workload: each turn is a
-//! waking, a wakeup and two switches. Run with `cargo bench -p profiler-daemon --bench core`.
+//! waking, a wakeup and two switches. Run with `cargo bench -p profiler-daemon --bench core`;
+//! a part of a row's name after it measures that alone.
 
 use std::time::Instant;
 
@@ -89,6 +90,13 @@ fn turns(cpu: u32, from_ns: u64, first: u64, with_wakers: bool) -> Vec<RawRecord
 }
 
 fn measure(name: &str, targets: &[TargetSpec], with_wakers: bool) {
+    // A part of a name as the argument chooses rows; cargo adds flags of its own.
+    let mut chosen = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'));
+    if chosen.next().is_some_and(|word| !name.contains(&word)) {
+        return;
+    }
     let mut core = Core::new(targets.to_vec());
     let births = births();
     core.feed(&[Stream::new(&births), Stream::new(&[])], 20);

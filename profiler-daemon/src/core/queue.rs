@@ -88,6 +88,13 @@ impl RunQueues {
         let mut causes = Causes::default();
         if !thread.has_moved {
             let cpu = self.only_cpu(thread);
+            let may_be_held = self.arriving.throttled_ns.is_some()
+                || thread.is_throttled
+                || (thread.cpu_cgroup != 0 && !self.quotas.is_empty());
+            if let (Some(cpu), false) = (cpu, may_be_held) {
+                let used = self.timeline.divide(cpu, time_ns, steps, visit);
+                return [used.busy_ns, 0, used.idle_ns, used.unknown_ns];
+            }
             self.stretch(thread, time_ns, cpu, steps, &mut causes, &mut visit);
             return causes;
         }

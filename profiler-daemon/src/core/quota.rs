@@ -96,6 +96,12 @@ impl Group {
 }
 
 impl Quotas {
+    /// Whether no group was ever held back.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     pub(super) fn take_in(&mut self, record: &Throttle) {
         let key = (record.cgroup, record.cpu);
         if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&key) {

@@ -9,7 +9,7 @@ use profiler_ebpf::{CgroupMove, Migrate, Switch, Throttled, Waking, switch_flags
 
 use super::blame::{Culprits, Witnesses};
 use super::classify::{self, Call, FileKind, Stack, Wait, classify};
-use super::history::Past;
+use super::history::{Past, SHORT_NS};
 use super::ranking::{Ranking, Weight};
 use super::reason::Reason;
 use super::reconstruct::Reconstruction;
@@ -249,16 +249,25 @@ impl Reconstruction {
     }
 
     fn charge_one(&mut self, held: &Held) {
+        let mut culprit = self.threads.get_mut(held.runner.slot);
+        if let Some(thread) = culprit
+            .as_mut()
+            .filter(|its| its.serial == held.runner.serial)
+        {
+            thread.inflicted_ns = thread.inflicted_ns.saturating_add(held.duration_ns);
+        }
+        if let Some(number) = held.target {
+            self.charge_for_target(held, number);
+        }
+    }
+
+    #[inline(never)]
+    fn charge_for_target(&mut self, held: &Held, number: u16) {
         let Held {
             runner,
             duration_ns,
             ..
         } = *held;
-        let mut culprit = self.threads.get_mut(runner.slot);
-        if let Some(thread) = culprit.as_mut().filter(|its| its.serial == runner.serial) {
-            thread.inflicted_ns = thread.inflicted_ns.saturating_add(duration_ns);
-        }
-        let Some(number) = held.target else { return };
         let who = self.names().runner(runner);
         let weight = Weight::once(duration_ns);
         if let Some(target) = self.spans.ledger.targets.get_mut(usize::from(number)) {
@@ -307,6 +316,9 @@ impl Reconstruction {
     }
 
     /// A thread that was off the CPU has one again: keeps what is to be known of that later.
+    ///
+    /// Most stays are short and of threads that nobody asked for; the rest is kept out of their way.
+    #[inline]
     pub(super) fn look_back(
         &mut self,
         slot: Slot,
@@ -319,6 +331,34 @@ impl Reconstruction {
         else {
             return;
         };
+        let Some(thread) = self.threads.get_mut(slot) else {
+            return;
+        };
+        if thread.target.is_some() || arrival.now_ns.saturating_sub(left_ns) >= SHORT_NS {
+            self.keep(
+                slot,
+                cpu,
+                was,
+                arrival,
+                stay.left_ns.is_some(),
+                left_ns..queued_ns,
+            );
+        }
+    }
+
+    #[inline(never)]
+    fn keep(
+        &mut self,
+        slot: Slot,
+        cpu: usize,
+        was: State,
+        arrival: &Arrival,
+        is_whole: bool,
+        Range {
+            start: left_ns,
+            end: queued_ns,
+        }: Range<u64>,
+    ) {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
@@ -348,18 +388,27 @@ impl Reconstruction {
         if left_ns < thread.observed_from_ns {
             return;
         }
-        if wait.is_some() && stay.left_ns.is_some() {
+        if wait.is_some() && is_whole {
             self.book_waker(slot, waker, queued_ns - left_ns);
         }
-        let long = self.long_waits(slot, number, was, &past);
-        if let Some(target) = self.spans.ledger.targets.get_mut(number) {
-            for wait in long.into_iter().flatten() {
-                target.worst.add(wait);
+        let Some(target) = self.spans.ledger.targets.get(number) else {
+            return;
+        };
+        let blocked_ns = past.queued_ns - past.left_ns;
+        let takes = |wait: Wait| target.worst.list(&Waited::Other(wait)).takes(blocked_ns);
+        if past.wait.is_some_and(takes) || target.worst.queued.takes(past.until_ns - past.queued_ns)
+        {
+            let long = self.long_waits(slot, number, was, &past);
+            if let Some(target) = self.spans.ledger.targets.get_mut(number) {
+                for wait in long.into_iter().flatten() {
+                    target.worst.add(wait);
+                }
             }
         }
     }
 
     /// The wait and the stay on the run queue after it, if they are among the longest of their target.
+    #[cold]
     fn long_waits(
         &self,
         slot: Slot,
