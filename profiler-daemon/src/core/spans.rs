@@ -115,6 +115,10 @@ enum Wholeness {
 impl Spans {
     /// Books a thread's time up to `until_ns`. Nothing else books time.
     #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "each caller knows what it books, and little is left of it there"
+    )]
     pub(super) fn settle(&mut self, thread: &mut Thread, until_ns: u64, what: What) {
         if until_ns <= thread.since_ns {
             return;
