@@ -71,7 +71,20 @@ fn so_it_is_when_it_ends() {
         switch(START_NS + 11 * MS, 0, 0, TID),
     ];
     core.feed(&[Stream::new(&back)], START_NS + 20 * MS);
-    check(&core.snapshot(), Reason::Pipe, 10 * MS);
+    let snapshot = core.snapshot();
+    check(&snapshot, Reason::Pipe, 10 * MS);
+    // It is among the longest as far as it lies within the window, though it gives no sample.
+    let waits: Vec<_> = snapshot.targets[0].worst.blocked.iter().collect();
+    let [wait] = waits[..] else {
+        panic!("one wait expected: {waits:?}");
+    };
+    assert_eq!(
+        (wait.from_ns, wait.until_ns),
+        (START_NS, START_NS + 10 * MS)
+    );
+    assert!(!wait.is_open && wait.stack.is_some(), "{wait:?}");
+    let figures = &snapshot.targets[0].total.figures;
+    assert_eq!((figures.offcpu.count(), figures.censored), (0, 1));
 }
 
 /// The end of the window comes between the wait's beginning and its end.

@@ -314,7 +314,7 @@ impl Reconstruction {
                 .map(|its| its.since_ns..its.until_ns.max(its.since_ns)),
         };
         self.evidence.refine(thread);
-        let was = thread.state;
+        let was = (thread.state, thread.since_ns);
         let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
         let has = |flag: u8| record.flags & flag != 0;
         let arrival = Arrival {

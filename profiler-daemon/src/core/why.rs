@@ -315,7 +315,8 @@ impl Reconstruction {
         inflicted
     }
 
-    /// A thread that was off the CPU has one again: keeps what is to be known of that later.
+    /// A thread that was off the CPU has one again: keeps what is to be known of that later. What is
+    /// known of what it `was` doing is known from `since_ns` on.
     ///
     /// Most stays are short and of threads that nobody asked for; the rest is kept out of their way.
     #[inline]
@@ -323,7 +324,7 @@ impl Reconstruction {
         &mut self,
         slot: Slot,
         cpu: usize,
-        was: State,
+        (was, since_ns): (State, u64),
         arrival: &Arrival,
         stay: &Stay,
     ) {
@@ -335,14 +336,8 @@ impl Reconstruction {
             return;
         };
         if thread.target.is_some() || arrival.now_ns.saturating_sub(left_ns) >= SHORT_NS {
-            self.keep(
-                slot,
-                cpu,
-                was,
-                arrival,
-                stay.left_ns.is_some(),
-                left_ns..queued_ns,
-            );
+            let time_ns = left_ns..queued_ns;
+            self.keep(slot, cpu, (was, since_ns), arrival, stay, time_ns);
         }
     }
 
@@ -351,9 +346,9 @@ impl Reconstruction {
         &mut self,
         slot: Slot,
         cpu: usize,
-        was: State,
+        (was, since_ns): (State, u64),
         arrival: &Arrival,
-        is_whole: bool,
+        stay: &Stay,
         Range {
             start: left_ns,
             end: queued_ns,
@@ -385,20 +380,34 @@ impl Reconstruction {
         let Some(number) = thread.target.map(usize::from) else {
             return;
         };
-        if left_ns < thread.observed_from_ns {
-            return;
-        }
+        let observed_ns = thread.observed_from_ns;
+        let is_whole = stay.left_ns.is_some() && left_ns >= observed_ns;
         if wait.is_some() && is_whole {
             self.book_waker(slot, waker, queued_ns - left_ns);
         }
+        // Of one that began before the window the part within it is told; but one whose beginning was
+        // lost in between is not one wait to anybody's knowledge.
+        let Some(from_ns) = stay
+            .left_ns
+            .or((since_ns <= observed_ns).then_some(observed_ns))
+            .map(|from_ns| from_ns.max(observed_ns))
+        else {
+            return;
+        };
+        let within = Past {
+            left_ns: from_ns,
+            queued_ns: queued_ns.max(from_ns),
+            until_ns: past.until_ns.max(from_ns),
+            ..past
+        };
         let Some(target) = self.spans.ledger.targets.get(number) else {
             return;
         };
-        let blocked_ns = past.queued_ns - past.left_ns;
+        let blocked_ns = within.queued_ns - within.left_ns;
         let takes = |wait: Wait| target.worst.list(&Waited::Other(wait)).takes(blocked_ns);
-        if past.wait.is_some_and(takes) || target.worst.queued.takes(past.until_ns - past.queued_ns)
-        {
-            let long = self.long_waits(slot, number, was, &past);
+        let runnable_ns = within.until_ns - within.queued_ns;
+        if wait.is_some_and(takes) || target.worst.queued.takes(runnable_ns) {
+            let long = self.long_waits(slot, number, was, &within);
             if let Some(target) = self.spans.ledger.targets.get_mut(number) {
                 for wait in long.into_iter().flatten() {
                     target.worst.add(wait);
