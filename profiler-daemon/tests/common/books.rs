@@ -1,8 +1,13 @@
 //! What must hold for every report, whatever was measured: the parts sum to their whole.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::number;
+
+/// Reasons to wait of a thread that has nothing to do.
+const IDLE: &[&str] = &["event-wait", "sleep", "kthread-idle", "net-accept"];
 
 /// Fails unless the report has all that schema 1 has, and its books balance to the nanosecond.
 #[track_caller]
@@ -55,6 +60,77 @@ pub(crate) fn check(report: &Value) {
             let sum: u64 = threads.iter().map(of).sum();
             assert_eq!(of(total), sum, "{pointer}: total and sum over the threads");
         }
+        // The total may fold another rest of calls than a thread, so only their sum is compared.
+        let reasons = |figures: &Value| {
+            let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+            for (reason, ns) in figures["blocked_ns"].as_object().expect("reasons") {
+                let name = reason.split('(').next().unwrap_or_default();
+                *reasons.entry(name.to_owned()).or_default() += number::<u64>(ns);
+            }
+            reasons
+        };
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        for (reason, ns) in threads.iter().flat_map(reasons) {
+            *sums.entry(reason).or_default() += ns;
+        }
+        assert_eq!(
+            reasons(total),
+            sums,
+            "reasons: total and sum over the threads"
+        );
+    }
+    let contended: u64 = number(&total["runnable_ns"]["contended"]);
+    for culprits in ["culprits_by_process", "culprits_by_unit"] {
+        check_culprits(total, culprits, contended);
+    }
+    for waits in ["runqueue", "blocked", "idle"] {
+        let waits = report["worst"][waits].as_array().expect("a list of waits");
+        for wait in waits {
+            check_wait(wait, duration_ns);
+        }
+    }
+}
+
+/// Those who held the CPU, with all others, held it for as long as it was waited for.
+#[track_caller]
+fn check_culprits(figures: &Value, field: &str, contended: u64) {
+    let rest: u64 = number(&figures[format!("{field}_other_ns")]);
+    let named = figures[field].as_array().expect("a list of culprits");
+    let named: u64 = named.iter().map(|row| number::<u64>(&row["ns"])).sum();
+    assert_eq!(named + rest, contended, "{field} of {figures}");
+}
+
+/// Checks a single wait, and what others did meanwhile.
+#[track_caller]
+fn check_wait(wait: &Value, window: u64) {
+    let duration: u64 = number(&wait["duration_ns"]);
+    assert!(duration <= window, "within the window: {wait}");
+    let sum_of = |culprits: &Value| -> u64 {
+        let culprits = culprits.as_array().expect("a list of culprits");
+        culprits.iter().map(|row| number::<u64>(&row["ns"])).sum()
+    };
+    match wait["causes"].as_object() {
+        Some(causes) => {
+            let sum: u64 = causes.values().map(number::<u64>).sum();
+            assert_eq!(sum, duration, "{wait}");
+            assert!(
+                sum_of(&wait["culprits"]) <= number::<u64>(&causes["contended"]),
+                "{wait}"
+            );
+        }
+        None => assert!(wait["reason"].is_string(), "{wait}"),
+    }
+    for link in wait["chain"].as_array().expect("a chain") {
+        let parts = ["running_ns", "runnable_ns", "blocked_ns", "unknown_ns"];
+        assert_eq!(
+            sum(link, &parts),
+            number::<u64>(&link["duration_ns"]),
+            "{wait}"
+        );
+        assert!(
+            sum_of(&link["culprits"]) <= number::<u64>(&link["runnable_ns"]),
+            "{wait}"
+        );
     }
 }
 
@@ -74,6 +150,24 @@ fn check_figures(figures: &Value) {
     let reasons = figures["blocked_ns"].as_object().expect("reasons");
     let blocked: u64 = reasons.values().map(number::<u64>).sum();
     assert_eq!(blocked, number::<u64>(&time["blocked"]), "{figures}");
+    let idle = IDLE.iter().filter_map(|reason| reasons.get(*reason));
+    let idle: u64 = idle.map(number::<u64>).sum();
+    assert_eq!(idle, number::<u64>(&figures["idle_ns"]), "{figures}");
+    let origins = ["woken", "preempted", "yielded", "forked", "unknown"];
+    assert_eq!(
+        sum(&figures["runnable_by_origin_ns"], &origins),
+        runnable,
+        "{figures}"
+    );
+    check_culprits(
+        figures,
+        "culprits",
+        number(&figures["runnable_ns"]["contended"]),
+    );
+    let explained = figures["explain"].as_array().expect("a list of evidence");
+    let explained: u64 = explained.iter().map(|row| number::<u64>(&row["ns"])).sum();
+    let unexplained: u64 = number(&figures["explain_other"]["wait_ns"]);
+    assert_eq!(explained + unexplained, blocked, "{figures}");
     for field in ["wakeups", "migrations"] {
         let _: u64 = number(&figures[field]);
     }

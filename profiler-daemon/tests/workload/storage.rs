@@ -146,6 +146,10 @@ struct Mapping {
 // SAFETY: the mapping belongs to the process, not to a thread, and has one owner.
 unsafe impl Send for Mapping {}
 
+#[expect(unsafe_code, reason = "two threads use a mapping")]
+// SAFETY: nothing can be written through a shared reference, and what is read is read as volatile.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
     /// Maps a file, read-only and without readahead.
     #[expect(unsafe_code, reason = "memory mapping")]
@@ -200,28 +204,31 @@ impl Drop for Mapping {
     }
 }
 
-/// Touches pages of a mapped file that are not in memory.
+/// Touches pages of a mapped file that are not in memory: another thread throws out again and again
+/// what has come in, since that may take waits of its own.
 pub(crate) fn page_fault(crew: &mut Crew) -> Result<()> {
     let scratch = Scratch::new(crew)?;
     let file = File::open(&scratch.path).context("opening the file")?;
-    let mapping = Mapping::file(&file)?;
+    let mapping = Arc::new(Mapping::file(&file)?);
+    let period = crew.options.period_or(20);
+    let touched = Arc::clone(&mapping);
     let expect = Expect::blocked("page-fault", "block");
     crew.thread("toucher", expect, move |meter, stop| {
         let _scratch = scratch;
         let mut order = Shuffle(1);
-        // After so many the cache is emptied again: seldom, since that is work and no wait.
-        let batch = FILE_BYTES / PAGE / 8;
         while !stop.due() {
+            let page = order.page();
+            meter.wait(|| touched.touch(page));
+        }
+        Ok(())
+    })?;
+    crew.thread("evictor", Expect::mixed(), move |_, stop| {
+        let all = NonZeroU64::new(u64::try_from(FILE_BYTES)?);
+        while !stop.due() {
+            // What is mapped stays in memory, so it is unmapped first.
             mapping.advise(Advice::LinuxDontNeed)?;
-            let all = NonZeroU64::new(u64::try_from(FILE_BYTES)?);
             rustix::fs::fadvise(&file, 0, all, FileAdvice::DontNeed).context("posix_fadvise")?;
-            for _ in 0..batch {
-                if stop.due() {
-                    break;
-                }
-                let page = order.page();
-                meter.wait(|| mapping.touch(page));
-            }
+            thread::sleep(period);
         }
         Ok(())
     })?;
