@@ -13,12 +13,14 @@
 //! * [`classify`]: what is known of a wait to a [`reason`]; `why` collects it.
 //! * `timeline`: who had each CPU when. By it, and by the quotas of `quota`, `queue` divides a stay on a
 //!   run queue into its causes.
+//! * `births`: which processes began.
 //! * `history`: what threads did of late, and `blame`: whose doing a wait was; [`who`] names them.
 //! * [`figures`], [`histogram`] and [`ranking`]: what is counted, together an [`account`]; [`spent`] says
 //!   what time can be counted as, and [`worst`] keeps the longest waits.
 //! * [`snapshot`]: all figures at one moment.
 
 pub mod account;
+mod births;
 mod blame;
 pub mod classify;
 pub mod conflict;
@@ -51,6 +53,7 @@ use std::ops::RangeInclusive;
 use profiler_ebpf::ThreadRecord;
 
 pub use account::{Account, Detail};
+pub use births::Birth;
 pub use classify::Wait;
 pub use conflict::{Conflict, Conflicts};
 pub use figures::Figures;
@@ -198,6 +201,17 @@ impl Core {
     pub fn has_unexplained_wait(&self, elapsed_ns: u64) -> bool {
         self.machine
             .has_unexplained_wait(self.watermark_ns, elapsed_ns)
+    }
+
+    /// Processes that began since this was last asked, in their order. Of very many the first are told.
+    pub fn take_births(&mut self) -> Vec<Birth> {
+        self.machine.births.take()
+    }
+
+    /// Whether there are births that nobody has taken.
+    #[must_use]
+    pub fn has_births(&self) -> bool {
+        !self.machine.births.is_empty()
     }
 
     /// Everything up to here has been taken in.

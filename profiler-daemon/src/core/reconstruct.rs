@@ -8,6 +8,7 @@ use profiler_ebpf::{Exec, Fork, Gap, RawRecord, Rename, Switch, Throttled, Wakeu
 use profiler_ebpf::{switch_flags, thread_flags};
 
 use super::account::Account;
+use super::births::Births;
 use super::conflict::{Conflict, Conflicts};
 use super::decode::Event;
 use super::figures::Figures;
@@ -46,6 +47,7 @@ pub struct Reconstruction {
     pub(super) passes: Passes,
     pub(super) window_start_ns: Option<u64>,
     pub(super) departed: Departed,
+    pub(super) births: Births,
     pub(super) history: History,
     pub(super) evidence: Evidence,
     /// What said, last on each CPU, how long a quota kept off the thread that comes in next.
@@ -389,6 +391,10 @@ impl Reconstruction {
             .threads
             .find(record.parent_tid)
             .and_then(|slot| self.threads.get(slot));
+        if record.tid == record.tgid {
+            let parent_tgid = parent.map_or(0, |parent| parent.tgid);
+            self.births.note(record.tgid, parent_tgid);
+        }
         let mut thread = Thread::unseen(record.tid, now_ns);
         thread.start_ns = record.start_ns;
         thread.tgid = record.tgid;
