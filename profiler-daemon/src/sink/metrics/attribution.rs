@@ -12,6 +12,9 @@ pub const OTHER: &str = "other";
 /// What counts as of late: half of it is forgotten after this time.
 const HALF_LIFE_NS: u64 = 300_000_000_000;
 
+/// A name that nothing was added to for so long is forgotten: whatever had it has mostly gone.
+const KEEP_NS: u64 = 3_600_000_000_000;
+
 /// Keys that are remembered. Beyond, those that are not there any more are forgotten.
 const MAX_KEYS: usize = 4096;
 
@@ -20,8 +23,9 @@ const MAX_KEYS: usize = 4096;
 /// What a key grows by is booked under the name that it has by then, once, also if the key was gone
 /// meanwhile. What is not booked under a name is booked as [`OTHER`], so that all of it together is
 /// the whole that is given, and nothing ever shrinks. There are at most [`MAX_NAMES`] names. A new one
-/// takes the place of the one that grew least of late, if it has grown more than that by itself; the
-/// old one's sum is forgotten, and it begins at zero if it comes back.
+/// takes the place of the one that grew least of late, if it has grown more than that by itself, and one
+/// that has not grown for an hour ends; the old one's sum is forgotten, and it begins at zero if it comes
+/// back.
 #[derive(Clone, Debug, Default)]
 pub struct Attribution {
     /// Largest sum seen of each key.
@@ -37,6 +41,8 @@ pub struct Attribution {
 struct Sum {
     total: u128,
     of_late: f64,
+    /// When it last grew.
+    grown_ns: u64,
 }
 
 impl Attribution {
@@ -81,6 +87,7 @@ impl Attribution {
                 let sum = self.names.entry(name).or_default();
                 sum.total += grown;
                 sum.of_late += grown as f64;
+                sum.grown_ns = at_ns;
                 self.booked += grown;
                 left -= grown;
             }
@@ -91,6 +98,8 @@ impl Attribution {
     fn forget(&mut self, at_ns: u64) {
         let elapsed_ns = at_ns.saturating_sub(self.at_ns);
         self.at_ns = at_ns;
+        self.names
+            .retain(|_, sum| at_ns.saturating_sub(sum.grown_ns) < KEEP_NS);
         let left = 0.5f64.powf(elapsed_ns as f64 / HALF_LIFE_NS as f64);
         for sum in self.names.values_mut() {
             sum.of_late *= left;
@@ -171,6 +180,21 @@ mod tests {
         assert_eq!(of.sums().collect::<Vec<_>>(), [("a", 10), (OTHER, 2)]);
         of.book([row(1, "a", 13)], 13, 2);
         assert_eq!(of.sums().collect::<Vec<_>>(), [("a", 11), (OTHER, 2)]);
+    }
+
+    #[test]
+    fn what_has_not_grown_for_long_ends() {
+        let mut of = Attribution::new();
+        of.book([row(1, "a", 10), row(2, "b", 5)], 15, 0);
+        of.book([row(1, "a", 10), row(2, "b", 6)], 16, super::KEEP_NS - 1);
+        assert_eq!(sums(&of)["a"], 10);
+        of.book([row(1, "a", 10), row(2, "b", 6)], 16, super::KEEP_NS);
+        assert_eq!(of.sums().collect::<Vec<_>>(), [("b", 6), (OTHER, 0)]);
+        of.book([row(1, "a", 13), row(2, "b", 6)], 19, super::KEEP_NS + 1);
+        assert_eq!(
+            of.sums().collect::<Vec<_>>(),
+            [("a", 3), ("b", 6), (OTHER, 0)]
+        );
     }
 
     #[test]
