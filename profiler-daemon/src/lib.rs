@@ -4,6 +4,7 @@
 //!
 //! * [`source`]: the running kernel; its probes' records.
 //! * [`core`]: records of many CPUs become one history, threads' states, and figures. Pure: no I/O, no clock.
+//! * [`identity`]: whom processes belong to: units, containers, pods.
 //! * [`sink`]: figures become reports and metrics.
 //! * [`daemon`]: what drives the flow, and the commands: [`cli`] is the command line, [`exit`] how they end.
 
@@ -11,5 +12,6 @@ pub mod cli;
 pub mod core;
 pub mod daemon;
 pub mod exit;
+pub mod identity;
 pub mod sink;
 pub mod source;

@@ -1,5 +1,6 @@
 //! `schedscope attach`: measures a target for a while and reports.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -16,11 +17,11 @@ use super::config::Stacks;
 use super::engine::{Engine, Handle};
 use super::gate::{self, Gate};
 use super::options;
-use super::units::Units;
 use super::user_stacks::NamedStacks;
 use crate::cli::{Attach, Output};
 use crate::core::{Selector, Snapshot, TargetSpec};
 use crate::exit::{Exit, Failure};
+use crate::identity::{Keeper, Registry};
 use crate::sink::json;
 use crate::sink::report::{self, Dropped, Report, ReportFacts};
 use crate::sink::table::{self, TableOptions};
@@ -153,8 +154,8 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
     }
     let start_ns = engine.core().watermark_ns();
     let start_unix_ns = engine.kernel().unix_ns(start_ns);
-    let mut units = Units::default();
-    units.learn(engine.core().tgids(0));
+    let keeper = Keeper::start(Registry::default())?;
+    engine.tell(keeper.clone());
     let hidden = engine.hidden();
     if let Some(duration) = args.duration {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -182,15 +183,14 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
         ));
     }
     end.notes.extend(measured.lacks.iter().cloned());
-    units.learn(seen.threads.iter().map(|thread| thread.tgid));
-    units.learn(
-        seen.total
-            .detail
-            .culprits
-            .rows()
-            .iter()
-            .map(|(_, who, _)| who.tgid),
-    );
+    let culprits = seen.total.detail.culprits.rows().into_iter();
+    let tgids: BTreeSet<u32> = culprits
+        .map(|(_, who, _)| who.tgid)
+        .chain(seen.threads.iter().map(|thread| thread.tgid))
+        .filter(|&tgid| tgid != 0)
+        .collect();
+    let known = keeper.known_now(tgids.into_iter().collect())?;
+    let known = |tgid| known.get(&tgid).cloned().unwrap_or_default();
     let report = Report::new(
         &measured.snapshot,
         seen,
@@ -203,8 +203,8 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
             missed: measured.losses.missed,
             clock_error_ns: Some(measured.clock_error_ns),
             wakeups: measured.wakeups,
-            unit_of: &|tgid| units.of(tgid),
-            name_of: &|tgid| units.name_of(tgid),
+            unit_of: &|tgid| known(tgid).unit,
+            name_of: &|tgid| known(tgid).name,
             user_stack_of: &|tgid, number| {
                 let stack = measured.user_stacks.get(&(tgid, number));
                 stack.cloned().unwrap_or_default()

@@ -19,6 +19,7 @@ use rustix::thread::gettid;
 use super::user_stacks::{NamedStacks, UserStacks};
 use super::witness::Witness;
 use crate::core::{Core, Snapshot, TargetSpec};
+use crate::identity::{Keeper, keeper::LEARN_EVERY};
 use crate::source::evidence::EvidenceTargets;
 use crate::source::{Kernel, Options, procfs};
 
@@ -81,6 +82,8 @@ pub struct Engine {
     stacks: bool,
     /// When waits that go on were last looked at.
     looked_ns: u64,
+    /// Who is told which processes began, and when that was last done.
+    keeper: Option<(Keeper, Instant)>,
 }
 
 impl Engine {
@@ -116,6 +119,7 @@ impl Engine {
             watched: Vec::new(),
             stacks: options.stacks.is_some(),
             looked_ns: 0,
+            keeper: None,
         };
         engine.witness.await_names();
         let read_ns = engine.kernel.now_ns();
@@ -194,6 +198,22 @@ impl Engine {
         self.drain_to(self.kernel.now_ns().saturating_sub(slack_ns));
         self.resync_after_loss();
         self.watch();
+        self.tell_births();
+    }
+
+    /// Has this keeper told which processes begin.
+    pub fn tell(&mut self, keeper: Keeper) {
+        self.keeper = Some((keeper, Instant::now()));
+    }
+
+    fn tell_births(&mut self) {
+        let Some((keeper, told)) = &mut self.keeper else {
+            return;
+        };
+        if told.elapsed() >= LEARN_EVERY && self.core.has_births() {
+            *told = Instant::now();
+            keeper.tell(self.core.take_births());
+        }
     }
 
     fn drain_to(&mut self, watermark_ns: u64) {
@@ -269,6 +289,9 @@ impl Engine {
         }
         self.look_at_waits(end_ns);
         self.drain_to(end_ns);
+        if let Some((keeper, _)) = &self.keeper {
+            keeper.tell(self.core.take_births());
+        }
         self.core.snapshot()
     }
 

@@ -6,8 +6,8 @@
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
 //! * [`http`]: serves `/metrics` and `/healthz`.
-//! * `options`, `units`, `witness` and `user_stacks`: flags to settings, processes to units, what the
-//!   probes saw of waits to what the core makes of it, addresses to names.
+//! * `options`, `witness` and `user_stacks`: flags to settings, what the probes saw of waits to what the
+//!   core makes of it, addresses to names.
 
 pub mod attach;
 pub mod check;
@@ -17,6 +17,5 @@ pub mod gate;
 pub mod http;
 mod options;
 pub mod service;
-mod units;
 mod user_stacks;
 mod witness;

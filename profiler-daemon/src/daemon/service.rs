@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,11 +16,11 @@ use super::config::{Config, Overrides};
 use super::engine::{Engine, EngineGone, Handle};
 use super::http::{self, Figures, Limits};
 use super::options;
-use super::units::ProcessNames;
 use crate::cli::Run;
 use crate::core::Snapshot;
 use crate::exit::{Exit, Failure};
-use crate::sink::metrics::{Own, ProbeCost, Scrape};
+use crate::identity::{Keeper, Known, Registry};
+use crate::sink::metrics::{Own, ProbeCost, Scrape, program};
 use crate::source::{Counting, kernel_release};
 
 /// The kernel counts the probes' runs for this long at a time. Counting costs each run of every BPF
@@ -56,14 +56,17 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
         .iter()
         .map(super::config::Target::spec)
         .collect();
-    let engine = Engine::start(
+    let mut engine = Engine::start(
         &options::for_service(&config),
         targets,
         config.drain.max_interval,
     )
     .map_err(options::start_failure)?;
+    let keeper = Keeper::start(Registry::default())
+        .context("cannot start the thread that knows the units of processes")?;
+    engine.tell(keeper.clone());
     let (handle, drain_thread) = engine.spawn()?;
-    let host = Arc::new(Host::new(handle.clone()));
+    let host = Arc::new(Host::new(handle.clone(), keeper));
     let (stop, mut stopped) = watch::channel(false);
     let server = tokio::spawn(http::serve(
         listener,
@@ -175,20 +178,20 @@ async fn sample_probes(interval: Option<Duration>) {
 struct Host {
     engine: Handle,
     kernel: String,
-    names: Mutex<ProcessNames>,
+    keeper: Keeper,
 }
 
 impl Host {
-    fn new(engine: Handle) -> Self {
+    fn new(engine: Handle, keeper: Keeper) -> Self {
         Self {
             engine,
             kernel: kernel_release(),
-            names: Mutex::default(),
+            keeper,
         }
     }
 
     /// What those are called that took CPUs from others.
-    fn process_names(&self, snapshot: &Snapshot) -> HashMap<u32, String> {
+    async fn process_names(&self, snapshot: &Snapshot) -> HashMap<u32, String> {
         let by_process = snapshot.inflicted.rows().into_iter();
         let mut tgids: BTreeSet<u32> = by_process.map(|(tgid, _, _)| tgid).collect();
         for target in &snapshot.targets {
@@ -196,9 +199,21 @@ impl Host {
             tgids.extend(by_thread.map(|(_, who, _)| who.tgid));
         }
         tgids.remove(&0);
-        // Names that somebody left half read are as good as others.
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.of(tgids)
+        // Without names the figures are still right.
+        let known = self.keeper.known(tgids.into_iter().collect()).await;
+        let named = known.unwrap_or_default().into_iter();
+        named
+            .map(|(tgid, known)| (tgid, process_name(known)))
+            .filter(|(_, name)| !name.is_empty())
+            .collect()
+    }
+}
+
+/// What a process is called that takes CPUs from others: its unit, or if it belongs to none its own name.
+fn process_name(known: Known) -> String {
+    match known.unit.as_str() {
+        "" | "/" => program(&known.name).to_owned(),
+        _ => known.unit,
     }
 }
 
@@ -212,7 +227,7 @@ impl Figures for Service {
             .engine
             .ask(move |engine| scrape(engine, kernel))
             .await?;
-        scrape.processes = self.0.process_names(&scrape.snapshot);
+        scrape.processes = self.0.process_names(&scrape.snapshot).await;
         scrape.own.cpu_ns = process_cpu_ns();
         scrape.own.resident_bytes = resident_bytes().context("cannot read /proc/self/statm")?;
         Ok(scrape)

@@ -197,14 +197,18 @@ catalogue! {
             },
             Label {
                 name: "culprit",
-                values: "who had the CPU: the systemd unit, container or pod, or the name of a process \
-                         that belongs to none, up to a `/` (`kworker`); `other` for all that have no series of their own",
+                values: "who had the CPU: the systemd unit (`nginx.service`, `user@1000.service/app.service`), \
+                         container (`docker:web`, or the start of its id), container of a pod \
+                         (`NAMESPACE/POD/CONTAINER`, or `pod:UID` if the node's files don't tell names) or other \
+                         cgroup (`/batch`); the name of a process that belongs to none, up to a `/` (`kworker`); \
+                         `other` for all that have no series of their own",
             },
         ],
         note: "Time in which a CPU quota was used up is nobody's. Each victim has at most 32 culprits. Where \
                there are more, one that takes much gets the series of the one that took least of late; \
-               that one's ends, and begins at 0 if it comes back. A target's culprits include its own \
-               threads. For `host`, what belongs to short or old stays may be missing.",
+               that one's ends, and begins at 0 if it comes back. So does one that took nothing for an \
+               hour. A target's culprits include its own threads. For `host`, what belongs to short or old \
+               stays may be missing.",
     };
     /// Switches.
     SWITCHES = Metric {

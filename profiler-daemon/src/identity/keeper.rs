@@ -1,0 +1,89 @@
+//! The thread that has the registry.
+//!
+//! Reading `/proc/PID/cgroup` takes a lock that the kernel may hold for long while many cgroups come and
+//! go, so neither the drain nor the server may wait for it.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::registry::{Known, Registry};
+use crate::core::Birth;
+
+/// News of births are best brought no more often than this: a wakeup for each would disturb an idle host,
+/// and what is born inherits its parent's cgroup anyway.
+pub const LEARN_EVERY: Duration = Duration::from_secs(2);
+
+/// Messages that wait. News for which there is no room are lost; questions wait for room.
+const MAX_MESSAGES: usize = 64;
+
+enum Message {
+    Births(Vec<Birth>),
+    Question(Vec<u32>, oneshot::Sender<HashMap<u32, Known>>),
+}
+
+/// The keeper has ended, which it does only when something in it broke.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the thread that knows the units of processes has ended; the log says why")]
+pub struct KeeperGone;
+
+/// Asks the keeper things, and brings it news. It ends when the last of these is dropped.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    messages: SyncSender<Message>,
+}
+
+impl Keeper {
+    /// Starts the thread, which begins with reading which processes there are.
+    pub fn start(registry: Registry) -> std::io::Result<Self> {
+        let (messages, inbox) = sync_channel(MAX_MESSAGES);
+        std::thread::Builder::new()
+            .name("identity".into())
+            .spawn(move || keep(registry, &inbox))?;
+        Ok(Self { messages })
+    }
+
+    /// Brings news of processes that began, in their order. Never waits.
+    pub fn tell(&self, births: Vec<Birth>) {
+        // What gets lost is read when somebody asks for it.
+        let _ = self.messages.try_send(Message::Births(births));
+    }
+
+    /// What these processes are called and belong to, as far as anybody knows.
+    pub async fn known(&self, tgids: Vec<u32>) -> Result<HashMap<u32, Known>, KeeperGone> {
+        self.ask(tgids)?.await.map_err(|_| KeeperGone)
+    }
+
+    /// [`Self::known`] where nothing else is to be done meanwhile. Not for asynchronous code.
+    pub fn known_now(&self, tgids: Vec<u32>) -> Result<HashMap<u32, Known>, KeeperGone> {
+        self.ask(tgids)?.blocking_recv().map_err(|_| KeeperGone)
+    }
+
+    fn ask(&self, tgids: Vec<u32>) -> Result<oneshot::Receiver<HashMap<u32, Known>>, KeeperGone> {
+        let (answer, reply) = oneshot::channel();
+        let question = Message::Question(tgids, answer);
+        // A full inbox means that a question waits for a long read already; one more can't help that.
+        self.messages.try_send(question).map_err(|_| KeeperGone)?;
+        Ok(reply)
+    }
+}
+
+fn keep(mut registry: Registry, inbox: &Receiver<Message>) {
+    registry.discover(Instant::now());
+    for message in inbox {
+        let now = Instant::now();
+        match message {
+            Message::Births(births) => {
+                registry.born(&births, now);
+                registry.look_at_born(&births, now);
+                registry.sweep(now);
+            }
+            Message::Question(tgids, answer) => {
+                // Whoever asked may have gone away since.
+                let _ = answer.send(registry.known(tgids, now));
+            }
+        }
+    }
+}
