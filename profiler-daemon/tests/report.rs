@@ -136,7 +136,7 @@ fn the_table_says_why() {
 #[test]
 fn the_chain_of_a_wait_is_told_in_order() {
     let report = report(&shop(), &[]);
-    let wait = &report.worst.blocked[2];
+    let wait = &report.worst.blocked[0];
     assert_eq!((wait.tid, wait.duration_ns), (101, 42 * MS));
     assert_eq!(wait.reason.as_deref(), Some("lock"));
     let link = &wait.chain[0];
@@ -147,11 +147,35 @@ fn the_chain_of_a_wait_is_told_in_order() {
     assert_eq!(link.culprits[0].unit, "batch.service");
     let text = table(&report, 100, false);
     let told = [
-        "  3. shop-front/101 waited 42.0ms for lock [system call futex], from 21:34:43.010",
+        "  1. shop-front/101 waited 42.0ms for lock [system call futex], from 21:34:43.010",
         "     woken by shop-store/102, which meanwhile was queued 35.0ms (CPU held by batch-1/501 35.0ms),",
         "       ran 7.00ms",
     ];
     assert!(text.contains(&told.join("\n")), "{text}");
+}
+
+#[test]
+fn waits_that_go_on_have_lists_of_their_own() {
+    let report = report(&shop(), &[]);
+    let stuck = &report.stuck.blocked;
+    let waits: Vec<(u32, u64)> = stuck.iter().map(|row| (row.tid, row.duration_ns)).collect();
+    assert_eq!(waits, [(105, 1_000 * MS), (102, 500 * MS)]);
+    assert!(stuck.iter().all(|row| row.open));
+    let ended = &report.worst;
+    let mut ended = ended
+        .runqueue
+        .iter()
+        .chain(&ended.blocked)
+        .chain(&ended.idle);
+    assert!(ended.all(|row| !row.open));
+    let text = table(&report, 100, false);
+    let places = [
+        "Still waiting",
+        "Longest of the waits that go on:",
+        "Longest waits:",
+    ]
+    .map(|title| text.find(title).expect("there is such a list"));
+    assert!(places.is_sorted(), "{text}");
 }
 
 #[test]

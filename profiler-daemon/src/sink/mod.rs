@@ -1,6 +1,7 @@
 //! Figures become something to read: the report for people and for programs, and the metrics.
 //!
 //! * [`report`]: a window's figures as the JSON report's data; [`json`] and [`table`] print it.
+//! * [`verdict`]: what dominates in a report, in plain sentences.
 //! * [`check`]: what this host has and lacks.
 //! * [`metrics`]: all figures as they are now, for Prometheus.
 //! * [`text`]: units, harmless names, columns.
@@ -11,3 +12,4 @@ pub mod metrics;
 pub mod report;
 pub mod table;
 pub mod text;
+pub mod verdict;

@@ -22,6 +22,7 @@ pub use figures::{
 pub(crate) use waits::states;
 pub use waits::{Ender, LinkRow, Oldest, Open, WaitingRow, Worst, WorstRow};
 
+use super::verdict::{Finding, judge};
 use crate::core::{Conflict, Snapshot, TargetSnapshot, ThreadSnapshot};
 use blame::Blame;
 use waits::Waits;
@@ -96,6 +97,8 @@ pub struct Report {
     pub window: Window,
     /// What.
     pub target: Target,
+    /// What dominates and what to do about it, the most important first.
+    pub verdict: Vec<Finding>,
     /// What is missing or doubtful.
     pub loss: Loss,
     /// The threads, those with the longest run-queue delay first, then those that were longest blocked by
@@ -103,8 +106,10 @@ pub struct Report {
     pub threads: Vec<ThreadRow>,
     /// All threads of the target together, those not listed included.
     pub total: Total,
-    /// The longest waits: of each kind at most 20 that have ended and 20 that go on.
+    /// The longest waits that have ended, at most 20 of each kind.
     pub worst: Worst,
+    /// The longest waits that go on, at most 20 of each kind.
+    pub stuck: Worst,
     /// Contradictions between records, by name; those that did not occur are left out.
     pub conflicts: BTreeMap<&'static str, u64>,
     /// How far the clocks of two CPUs may be apart; `null` when it was not measured.
@@ -236,7 +241,7 @@ impl Report {
         });
         let (start_ns, end_ns) = window(snapshot, target);
         let counted: u64 = facts.dropped.iter().map(|dropped| dropped.count).sum();
-        Self {
+        let mut report = Self {
             schema: SCHEMA,
             tool: "schedscope",
             version: facts.version.to_owned(),
@@ -266,7 +271,8 @@ impl Report {
                     .collect(),
             },
             total: total(target, &blame),
-            worst: waits.worst(&target.worst, &target.stuck),
+            worst: waits.worst(&target.worst),
+            stuck: waits.worst(&target.stuck),
             threads,
             conflicts: snapshot
                 .conflicts
@@ -278,7 +284,10 @@ impl Report {
             wakeups_recorded: facts.wakeups,
             notes: facts.notes.to_vec(),
             exit: facts.exit,
-        }
+            verdict: Vec::new(),
+        };
+        report.verdict = judge(&report);
+        report
     }
 }
 

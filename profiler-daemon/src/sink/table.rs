@@ -1,12 +1,13 @@
-//! The report for people: what was measured, where each thread's time went, why it waited and whose
-//! doing that was, and whether the numbers can be trusted.
+//! The report for people: what was measured, what dominates, where each thread's time went, why it waited
+//! and whose doing that was, and whether the numbers can be trusted.
 //!
-//! `threads` has a row for each thread, `why` says what the target as a whole waited for, `waits` shows
+//! `verdict` comes first, in sentences. `threads` has a row for each thread, `why` says what the target as a whole waited for, `waits` shows
 //! single waits, and `trust` has the last lines. What is plain idleness is folded, unless all is asked
 //! for.
 
 mod threads;
 mod trust;
+mod verdict;
 mod waits;
 mod why;
 
@@ -36,6 +37,10 @@ pub fn render(report: &Report, options: &TableOptions) -> String {
     let text = options.text;
     let mut out = heading(report, text);
     out.push('\n');
+    if !report.verdict.is_empty() {
+        out += &verdict::verdict(report, text);
+        out.push('\n');
+    }
     let (threads, folded): (Vec<&ThreadRow>, Vec<&ThreadRow>) = report
         .threads
         .iter()
@@ -66,6 +71,7 @@ pub fn render(report: &Report, options: &TableOptions) -> String {
         why::runnable(report, options),
         why::blocked(report, options),
         waits::open(report, options),
+        waits::stuck(report, options),
         waits::worst(report, options),
         why::evidence(report, options),
     ] {

@@ -98,6 +98,7 @@ pub fn look() -> Facts {
         Err(error) => rows.push(btf_row(missing_or_unknown(&error), error.to_string())),
     }
     rows.extend(trial());
+    why::settle(&mut rows);
     rows.sort_by_key(|row| row.topic);
     Facts { rows }
 }
@@ -445,6 +446,11 @@ fn hooks(btf: &Btf) -> Vec<Row> {
 fn field(finding: &Finding) -> Row {
     let (state, found) = match &finding.offset {
         Ok(offset) => (State::Ok, format!("at offset {offset}")),
+        // Whether groups can be followed instead has a row of its own.
+        Err(Fault::Missing) if finding.need == Need::ThreadThrottling => (
+            State::Ok,
+            "not there: quotas are followed by group".to_owned(),
+        ),
         Err(Fault::Missing) => (State::Missing, "not there".to_owned()),
         Err(Fault::Size { found }) => (
             State::Missing,

@@ -27,6 +27,9 @@ pub struct Lack {
     pub reason: String,
 }
 
+/// What throttling is called where it is lacking.
+pub(crate) const THROTTLING: &str = "throttling";
+
 /// How many waits' evidence each CPU may take in a second: with some 3 microseconds each, below one percent
 /// of its time.
 const EVIDENCE_BUDGET: u32 = 2_000;
@@ -194,7 +197,7 @@ impl Preparation {
             false
         };
         config.syscalls = u32::from(options.syscalls && allows("system calls", Need::Syscall));
-        config.cgroups = u32::from(options.throttling && allows("throttling", Need::Throttling));
+        config.cgroups = u32::from(options.throttling && allows(THROTTLING, Need::Throttling));
         config.wakers = u32::from(options.wakers);
         if let Some(threshold_ns) = options.stacks
             && allows("evidence of long waits", Need::File)
@@ -303,7 +306,7 @@ pub(crate) fn attach(loaded: &mut Loaded) -> Attached {
         let quota = [programs::TG_UNTHROTTLE_UP, programs::TG_THROTTLE_DOWN];
         settle(
             &quota,
-            "throttling",
+            THROTTLING,
             Need::Throttling.consequence(),
             attach_all::<FEntry>(loaded, &quota),
         );

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value};
@@ -10,6 +11,7 @@ use crate::crew::Unavailable;
 
 /// The bandwidth period that the quota is stated for, in microseconds; the kernel's default.
 const PERIOD_US: u32 = 100_000;
+const PERIOD: Duration = Duration::from_micros(PERIOD_US as u64);
 
 /// The calling process's own cgroup with a quota; left and removed when dropped.
 pub(crate) struct QuotaGroup {
@@ -52,6 +54,9 @@ impl QuotaGroup {
     /// Leaves the cgroup, and tells what its `cpu.stat` counted: `nr_periods`, `nr_throttled` and
     /// `throttled_ns`.
     pub(crate) fn leave(self) -> Result<Map<String, Value>> {
+        write(&self.home.join("cgroup.procs"), &std::process::id())?;
+        // The kernel counts a time without quota when it ends, in the next period.
+        std::thread::sleep(PERIOD * 5 / 2);
         let after = self.stat()?;
         let mut facts: Map<String, Value> = after
             .iter()

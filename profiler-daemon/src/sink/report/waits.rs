@@ -13,7 +13,7 @@ use crate::core::{
     ThreadSnapshot, Waited, Waiting, WakerKind,
 };
 
-/// The longest waits of a target, the longest first; those that have not ended are among them.
+/// The longest waits of a target, the longest first: those that have ended, or those that go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Worst {
     /// Stays on a run queue.
@@ -159,17 +159,12 @@ impl Waits<'_> {
         }
     }
 
-    /// Those that have ended and those that go on, the longest first.
-    pub(super) fn worst(&self, ended: &core::Worst, stuck: &core::Worst) -> Worst {
-        let rows = |ended: &Longest, stuck: &Longest| {
-            let mut waits: Vec<&LongWait> = ended.iter().chain(stuck.iter()).collect();
-            waits.sort_by_key(|wait| std::cmp::Reverse(wait.duration_ns()));
-            waits.into_iter().map(|wait| self.row(wait)).collect()
-        };
+    pub(super) fn worst(&self, worst: &core::Worst) -> Worst {
+        let rows = |list: &Longest| list.iter().map(|wait| self.row(wait)).collect();
         Worst {
-            runqueue: rows(&ended.queued, &stuck.queued),
-            blocked: rows(&ended.blocked, &stuck.blocked),
-            idle: rows(&ended.idle, &stuck.idle),
+            runqueue: rows(&worst.queued),
+            blocked: rows(&worst.blocked),
+            idle: rows(&worst.idle),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Single waits: those that have not ended, and the longest of all.
+//! Single waits: those that have not ended, and the longest that have.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::{
     Named, TableOptions, hanging, indent, inset, paragraph, plural, shorten, title, waker,
 };
 use crate::sink::report::{
-    Culprit, Ender, LinkRow, Open, Report, RunnableRow, ThreadRow, WorstRow, is_idle,
+    Culprit, Ender, LinkRow, Open, Report, RunnableRow, ThreadRow, Worst, WorstRow, is_idle,
 };
 use crate::sink::text::{Column, Grid, TextOptions, duration, safe, thousands, utc};
 
@@ -96,18 +96,31 @@ fn names(threads: &[(&ThreadRow, &Open)]) -> String {
     names.join(", ")
 }
 
-/// The longest waits, each with all that is known of it.
+/// The longest waits that have ended, each with all that is known of it.
 pub(super) fn worst(report: &Report, options: &TableOptions) -> String {
-    let worst = &report.worst;
-    let mut out = String::new();
-    let mut lists = vec![
-        ("Longest run-queue delays:", &worst.runqueue),
-        ("Longest waits:", &worst.blocked),
+    let names = [
+        "Longest run-queue delays:",
+        "Longest waits:",
+        "Longest idle waits:",
     ];
-    if options.all {
-        lists.push(("Longest idle waits:", &worst.idle));
-    }
-    for (name, rows) in lists {
+    lists(&report.worst, names, report, options)
+}
+
+/// The longest of those that go on.
+pub(super) fn stuck(report: &Report, options: &TableOptions) -> String {
+    let names = [
+        "Longest of the run-queue delays that go on:",
+        "Longest of the waits that go on:",
+        "Longest of the idle waits that go on:",
+    ];
+    lists(&report.stuck, names, report, options)
+}
+
+fn lists(worst: &Worst, names: [&str; 3], report: &Report, options: &TableOptions) -> String {
+    let mut out = String::new();
+    let lists = [&worst.runqueue, &worst.blocked, &worst.idle];
+    let shown = if options.all { 3 } else { 2 };
+    for (name, rows) in names.into_iter().zip(lists).take(shown) {
         let rows = alike(rows);
         let rows = &rows[..rows.len().min(options.worst)];
         if rows.is_empty() {

@@ -10,6 +10,9 @@ use crate::source::{
     why,
 };
 
+/// Name of the row on CPU quotas.
+const QUOTAS: &str = "CPU quotas";
+
 /// Hooks and functions, and the kernel's symbols.
 pub(super) fn rows(btf: &Btf) -> Vec<Row> {
     let tracepoint = |name: &str, consequence: &str| {
@@ -72,7 +75,26 @@ fn throttling(btf: &Btf) -> Row {
     } else {
         (State::Missing, "not told")
     };
-    row(Topic::Hook, "CPU quotas", state, found).otherwise(Need::Throttling.consequence())
+    row(Topic::Hook, QUOTAS, state, found).otherwise(Need::Throttling.consequence())
+}
+
+/// Says what could not be known before the probes were tried.
+pub(super) fn settle(rows: &mut Vec<Row>) {
+    let is_tried = rows
+        .iter()
+        .any(|row| row.topic == Topic::Trial && row.state == State::Ok);
+    let is_refused = rows.iter().any(|row| row.name == why::THROTTLING);
+    if !is_tried {
+        return;
+    }
+    // What was refused has a row with the reason.
+    rows.retain(|row| !(is_refused && row.name == QUOTAS));
+    for row in rows.iter_mut().filter(|row| row.name == QUOTAS) {
+        if row.state == State::Unknown {
+            row.state = State::Ok;
+            "told by functions of the kernel".clone_into(&mut row.found);
+        }
+    }
 }
 
 fn symbols() -> Row {
@@ -82,4 +104,29 @@ fn symbols() -> Row {
     };
     row(Topic::Machinery, "names of kernel functions", state, found)
         .otherwise("kernel stacks can't be read: waits are told apart by system call and file only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{QUOTAS, settle};
+    use crate::source::check::{Row, State, Topic, row};
+    use crate::source::why;
+
+    /// What the row on quotas says once the probes were tried, and whether it is there.
+    fn settled(trial: State, others: Vec<Row>) -> Option<State> {
+        let mut rows = others;
+        rows.push(row(Topic::Hook, QUOTAS, State::Unknown, "perhaps"));
+        rows.push(row(Topic::Trial, "probes", trial, ""));
+        settle(&mut rows);
+        let quotas = rows.iter().find(|row| row.name == QUOTAS);
+        quotas.map(|row| row.state)
+    }
+
+    #[test]
+    fn trying_tells_whether_quotas_can_be_followed() {
+        assert_eq!(settled(State::Ok, Vec::new()), Some(State::Ok));
+        assert_eq!(settled(State::Missing, Vec::new()), Some(State::Unknown));
+        let refused = row(Topic::Hook, why::THROTTLING, State::Missing, "EPERM");
+        assert_eq!(settled(State::Ok, vec![refused]), None);
+    }
 }
