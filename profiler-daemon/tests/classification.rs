@@ -28,12 +28,12 @@ const fn programs(reason: Reason) -> &'static [&'static str] {
         Reason::UnixSocket => &["unix-socket"],
         Reason::Tty => &["tty"],
         Reason::PageFault => &["page-fault", "userfaultfd"],
+        Reason::KernelLock => &["mmap-lock"],
         Reason::ChildWait => &["waitpid", "vfork"],
         Reason::Stopped => &["sigstop", "ptrace"],
         Reason::IoUring => &["io-uring"],
         Reason::NetConnect
         | Reason::MemoryReclaim
-        | Reason::KernelLock
         | Reason::KthreadIdle
         | Reason::Exit
         | Reason::Other
@@ -44,9 +44,8 @@ const fn programs(reason: Reason) -> &'static [&'static str] {
 /// How to see a reason that no program of the suite is for.
 const fn recipe(reason: Reason) -> &'static str {
     match reason {
-        Reason::NetConnect => "`curl` to an address that drops packets",
+        Reason::NetConnect => "a `connect` to a listener whose backlog is full",
         Reason::MemoryReclaim => "a program that fills its cgroup up to `memory.high`",
-        Reason::KernelLock => "threads that rename files in one directory",
         Reason::KthreadIdle => "`kthreadd`, `kswapd0`: any host has them",
         Reason::Exit => "a process with many threads that ends while one of them dumps core",
         Reason::Other => "a pipe that is written every 300 µs: waits below `--stacks`",

@@ -124,6 +124,7 @@ reasons! {
     fsync: "fsync", [("syncer", "fs-sync")];
     a_page_of_a_file: "page-fault", [("toucher", "page-fault")];
     a_page_of_another_thread: "userfaultfd", [("toucher", "page-fault")];
+    a_lock_in_the_kernel: "mmap-lock", [("waiter", "kernel-lock")];
     a_child: "waitpid", [("parent", "child-wait")];
     a_vforked_child: "vfork", [("parent", "child-wait")];
     a_stop_by_a_signal: "sigstop", [("stoppee", "stopped")];

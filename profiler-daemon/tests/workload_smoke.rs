@@ -154,6 +154,7 @@ workloads! {
     fsync: "fsync",
     page_fault: "page-fault",
     userfaultfd: "userfaultfd",
+    mmap_lock: "mmap-lock",
     waitpid: "waitpid",
     vfork: "vfork",
     sigstop: "sigstop",

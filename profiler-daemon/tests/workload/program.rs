@@ -76,6 +76,7 @@ const WORKLOADS: &[Workload] = &[
     row("fsync", "fsync of small writes (--dir on a disk)", storage::fsync),
     row("page-fault", "touches pages of a file that are not cached (--dir on a disk)", storage::page_fault),
     row("userfaultfd", "touches pages that another thread provides", storage::userfaultfd),
+    row("mmap-lock", "mprotect while another thread fills memory", storage::mmap_lock),
     row("waitpid", "waits for children", children::waitpid),
     row("vfork", "waits for vforked children", children::vfork),
     row("sigstop", "a process that is stopped and continued", children::sigstop),

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Advice as FileAdvice, OFlags};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags, UserfaultfdFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, UserfaultfdFlags};
 use rustix::time::Timespec;
 use rustix::{ioctl, mm};
 
@@ -184,6 +184,19 @@ impl Mapping {
         unsafe { mm::madvise(self.address, self.length, advice) }.context("madvise")
     }
 
+    /// Allows what is allowed already, and forbids writing in between.
+    #[expect(unsafe_code, reason = "memory mapping")]
+    fn protect(&self) -> Result<()> {
+        for rights in [
+            MprotectFlags::READ,
+            MprotectFlags::READ | MprotectFlags::WRITE,
+        ] {
+            // SAFETY: the range is this mapping, which nobody writes to.
+            unsafe { mm::mprotect(self.address, self.length, rights) }.context("mprotect")?;
+        }
+        Ok(())
+    }
+
     /// Reads the first byte of a page.
     #[expect(unsafe_code, reason = "memory mapping")]
     fn touch(&self, page: usize) -> u8 {
@@ -229,6 +242,31 @@ pub(crate) fn page_fault(crew: &mut Crew) -> Result<()> {
             mapping.advise(Advice::LinuxDontNeed)?;
             rustix::fs::fadvise(&file, 0, all, FileAdvice::DontNeed).context("posix_fadvise")?;
             thread::sleep(period);
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Changes a page's protection, for which the kernel locks the map of the process's memory, while
+/// another thread fills memory under the same lock.
+pub(crate) fn mmap_lock(crew: &mut Crew) -> Result<()> {
+    let page = Mapping::anonymous(PAGE)?;
+    crew.thread(
+        "waiter",
+        Expect::blocked("kernel-lock", "holder"),
+        move |meter, stop| {
+            while !stop.due() {
+                meter.wait(|| page.protect())?;
+            }
+            Ok(())
+        },
+    )?;
+    crew.thread("holder", Expect::mixed(), |_, stop| {
+        let memory = Mapping::anonymous(FILE_BYTES)?;
+        while !stop.due() {
+            memory.advise(Advice::LinuxDontNeed)?;
+            memory.advise(Advice::LinuxPopulateWrite)?;
         }
         Ok(())
     })?;

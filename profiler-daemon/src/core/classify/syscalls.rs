@@ -36,6 +36,8 @@ const fn on(calls: &'static [&'static str], file: FileKind, reason: Reason) -> R
 }
 
 /// The rules. Calls that may wait for several things and show which only by their stack are left out.
+/// So are files on a disk: who reads or writes one may wait for a lock as well, and who waits for the
+/// disk is marked as such by the kernel.
 pub const RULES: &[Rule] = &[
     any(&["futex", "futex_waitv", "futex_wait"], Reason::Lock),
     any(&["flock", "semop", "semtimedop"], Reason::Lock),
@@ -64,8 +66,6 @@ pub const RULES: &[Rule] = &[
     any(&["io_uring_enter"], Reason::IoUring),
     any(&["accept", "accept4"], Reason::NetAccept),
     any(&["exit", "exit_group"], Reason::Exit),
-    on(READS, FileKind::Regular, Reason::DiskIo),
-    on(READS, FileKind::Block, Reason::DiskIo),
     on(READS, FileKind::Pipe, Reason::Pipe),
     on(READS, FileKind::InetSocket, Reason::NetRecv),
     on(READS, FileKind::UnixSocket, Reason::UnixSocket),
@@ -73,8 +73,6 @@ pub const RULES: &[Rule] = &[
     on(READS, FileKind::Event, Reason::EventWait),
     on(READS, FileKind::Timer, Reason::Sleep),
     on(READS, FileKind::Userfault, Reason::EventWait),
-    on(WRITES, FileKind::Regular, Reason::DiskIo),
-    on(WRITES, FileKind::Block, Reason::DiskIo),
     on(WRITES, FileKind::Pipe, Reason::Pipe),
     on(WRITES, FileKind::InetSocket, Reason::NetSend),
     on(WRITES, FileKind::UnixSocket, Reason::UnixSocket),
