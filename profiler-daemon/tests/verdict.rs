@@ -351,7 +351,11 @@ fn cases() -> Vec<(&'static str, Story, Vec<Story>)> {
         ("too-short",
             told(&[(Ran, 499)]).with(|report| report.window.duration_ns = 499 * MS),
             vec![told(&[(Ran, 500)]).with(|report| report.window.duration_ns = 500 * MS)]),
-        ("too-much-lost", part(Did::Unknown, 250), vec![part(Did::Unknown, 249)]),
+        ("too-much-lost", told(&[(Did::Unknown, 500), (Ran, 1_500)]), vec![
+            told(&[(Did::Unknown, 500), (Ran, 1_501)]),
+            // Next to nothing was done, so little is much.
+            told(&[(Did::Unknown, 499), (Ran, 100), (Waited("sleep"), 9_401)]),
+        ]),
         ("starved", told(&[(Ran, 9_000), (Contended, 1_000)]).still("runnable", 1_000),
             vec![told(&[(Ran, 9_001), (Contended, 999)]).still("runnable", 999)]),
         ("hung", told(&[(Ran, 8_000), (Waited("disk-io"), 2_000)]).still("disk-io", 2_000), vec![
@@ -364,6 +368,13 @@ fn cases() -> Vec<(&'static str, Story, Vec<Story>)> {
             told(&[(Waited("lock"), 10_000)]).thread(&[(Ran, 1)]).still("lock", 10_000),
             told(&[(Waited("lock"), 499)]).still("lock", 499),
             told(&[(Waited("event-wait"), 10_000)]).still("event-wait", 10_000),
+            // A server without requests, whose first thread waits for the others to end.
+            told(&[(Waited("lock"), 10_000)]).still("lock", 10_000).thread(&[(Waited("event-wait"), 1)]),
+        ]),
+        ("peer-wait", told(&[(Ran, 499), (Waited("sleep"), 9_501)]).thread(&[(Waited("pipe"), 2_000)]).still("pipe", 2_000), vec![
+            told(&[(Ran, 500), (Waited("sleep"), 9_500)]).thread(&[(Waited("pipe"), 2_000)]).still("pipe", 2_000),
+            told(&[(Ran, 499), (Waited("sleep"), 9_501)]).thread(&[(Waited("pipe"), 1_999)]).still("pipe", 1_999),
+            told(&[(Ran, 499), (Waited("sleep"), 9_501)]).thread(&[(Waited("lock"), 2_000)]).still("lock", 2_000),
         ]),
         ("idle", told(&[(Ran, 499), (Waited("event-wait"), 9_501)]), vec![
             told(&[(Ran, 500), (Waited("event-wait"), 9_500)]),
@@ -459,7 +470,10 @@ fn cases() -> Vec<(&'static str, Story, Vec<Story>)> {
             part(Waited("disk-io"), 300).with(|report| report.total.figures.offcpu.count = 10),
             told(&[(Ran, 10_000)]).with(|report| report.total.figures.offcpu.count = 0),
         ]),
-        ("some-unknown", part(Did::Unknown, 50), vec![part(Did::Unknown, 49)]),
+        ("some-unknown", told(&[(Did::Unknown, 100), (Ran, 1_900), (Waited("sleep"), 8_000)]), vec![
+            told(&[(Did::Unknown, 100), (Ran, 1_901), (Waited("sleep"), 7_999)]),
+            told(&[(Did::Unknown, 99), (Ran, 500), (Waited("sleep"), 9_401)]),
+        ]),
     ]
 }
 
@@ -578,6 +592,16 @@ fn the_most_important_comes_first() {
         "Threads waited for a disk for 22% of their working time (2.00s of 9.00s)."
     );
     assert_eq!(verdict[2].evidence[0], "/total/blocked_ns/disk-io");
+}
+
+#[test]
+fn what_is_stuck_comes_before_idleness() {
+    // One thread wakes from a sleep now and then, a little of what it did is unknown, and another waits for
+    // a pipe throughout.
+    let story = told(&[(Ran, 21), (Did::Unknown, 12), (Waited("sleep"), 9_967)])
+        .thread(&[(Waited("pipe"), 10_000)])
+        .still("pipe", 10_000);
+    assert_eq!(names(&story), ["peer-wait", "idle"]);
 }
 
 #[test]

@@ -22,17 +22,21 @@ pub(super) fn verdict(report: &Report, text: TextOptions) -> String {
         let _ = write!(out, "  {style}*{style:#}{}", &lines[3..]);
     }
     let says = |words| report.verdict.iter().any(|its| its.text.contains(words));
-    let mut terms = Vec::new();
-    if says("working time") {
-        terms.push("Working time: running, queued, or waiting for disks, memory or the kernel.");
-    }
-    if says("non-idle time") {
-        terms.push(
-            "Non-idle time: the same, and waiting for locks and peers, which may be idleness.",
-        );
-    }
+    let working = "Working time: running, queued, or waiting for disks, memory or the kernel.";
+    let terms = match (says("working time"), says("non-idle time")) {
+        (false, false) => String::new(),
+        (true, false) => working.to_owned(),
+        (false, true) => {
+            "Non-idle time: all but waits such as epoll or sleep; waits for locks and peers are in it, which may \
+             be idleness."
+                .to_owned()
+        }
+        (true, true) => format!(
+            "{working} Non-idle time: the same, and waiting for locks and peers, which may be idleness."
+        ),
+    };
     if !terms.is_empty() {
-        let (dim, lines) = (text.dim(), hanging(&terms.join(" "), text, 2, 2));
+        let (dim, lines) = (text.dim(), hanging(&terms, text, 2, 2));
         let _ = writeln!(out, "{dim}{}{dim:#}", lines.trim_end());
     }
     out

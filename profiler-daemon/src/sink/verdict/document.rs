@@ -26,7 +26,8 @@ it is `verdict`, a list of:
 
 ## Kinds
 
-In the order of a verdict; findings of one kind are in the order of the time they are about.
+In the order of a verdict; findings of one kind are in the order of the time they are about. A question about waits that
+go on while nothing else does comes with the stuck ones.
 
 | kind | meaning |
 |---|---|

@@ -64,7 +64,7 @@ pub fn judge(report: &Report) -> Vec<Finding> {
     {
         fired.push((rule, Scene::new(report, &base, rule.topic)));
     }
-    fired.sort_by_key(|(rule, scene)| (rule.kind.rank(), std::cmp::Reverse(scene.weight_ns())));
+    fired.sort_by_key(|(rule, scene)| (rule.rank(), std::cmp::Reverse(scene.weight_ns())));
     // A caveat on all that is said must not be pushed out by the last thing that is.
     let caveats = fired
         .iter()

@@ -28,14 +28,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its place in a verdict. Running is weighed against what kept threads from it.
-    pub(super) fn rank(self) -> Self {
-        match self {
-            Self::Busy => Self::Problem,
-            kind => kind,
-        }
-    }
-
     /// Its name in the report and the documents.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -118,6 +110,18 @@ pub struct Rule {
     pub says: &'static str,
     /// What to do.
     pub advice: &'static str,
+}
+
+impl Rule {
+    /// Where its finding stands in a verdict. Running is weighed against what kept threads from it, and a
+    /// wait that goes on while nothing else does comes first.
+    pub(super) fn rank(&self) -> Kind {
+        match (self.kind, self.topic) {
+            (Kind::Busy, _) => Kind::Problem,
+            (Kind::Question, Topic::Open(_)) => Kind::Stuck,
+            (kind, _) => kind,
+        }
+    }
 }
 
 /// The rule for when no other has anything to say but notes and caveats; it has no limits.
@@ -211,6 +215,19 @@ const MUST_END: &[&str] = &[
     "kernel-lock",
 ];
 
+/// Reasons that depend on somebody else. A futex is not among them: in most programs some thread waits in
+/// one for the others to end.
+const PEERS: &[&str] = &[
+    "pipe",
+    "unix-socket",
+    "net-recv",
+    "net-send",
+    "net-connect",
+    "tty",
+    "io-uring",
+    "other",
+];
+
 /// All rules. One that silences another comes before it.
 #[rustfmt::skip]
 pub const RULES: &[Rule] = &[
@@ -228,7 +245,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "too-much-lost", kind: Kind::None, topic: Topic::Whole, unless: &[],
-        when: &[share("unknown_share", 0.25)],
+        when: &[share("unknown_share", 0.25), share("unknown_of_window", 0.05)],
         says: "No verdict: {unknown_share} of the threads' non-idle time ({unknown}) is unknown[, since {dropped} events of the host were dropped].",
         advice: "Measure again, with larger rings (--ring-records) if events were dropped.",
     },
@@ -251,16 +268,22 @@ pub const RULES: &[Rule] = &[
         advice: "Find who stopped it: a debugger (TracerPid in /proc/PID/status), the freezer of its cgroup, or a signal; kill -CONT ends the last.",
     },
     Rule {
-        name: "all-waiting", kind: Kind::Question, topic: Topic::Open(&[]), unless: &["hung", "stopped-now", "starved"],
-        when: &[Limit::Below("active", Bound::Count(1)), time("stuck_for", 500 * MS)],
-        says: "No thread ran. {stuck_thread} has been waiting for {stuck_reason} for {stuck_for}[ ({or_longer})][; so have {stuck_others}].",
+        name: "all-waiting", kind: Kind::Question, topic: Topic::Open(&[]), unless: &["starved", "hung", "stopped-now"],
+        when: &[Limit::Below("active", Bound::Count(1)), Limit::Below("idle", Bound::Time(1)), time("stuck_for", 500 * MS)],
+        says: "No thread ran, and none was idle. {stuck_thread} has been waiting for {stuck_reason} for {stuck_for}[ ({or_longer})][; so have {stuck_others}].",
         advice: "Either nobody has work for it, or whom it waits for is stuck: look at the other end; --user-stacks shows where in the program it waits.",
+    },
+    Rule {
+        name: "peer-wait", kind: Kind::Question, topic: Topic::Open(PEERS), unless: &["starved", "hung", "stopped-now", "all-waiting"],
+        when: &[time("stuck_for", 2 * S), Limit::Below("non_idle_of_window", Bound::Share(0.05))],
+        says: "{stuck_thread} has been waiting for {stuck_reason} for {stuck_for}[ ({or_longer})], and still does[; so do {stuck_others}]; nothing else keeps the target from its work.",
+        advice: "Whoever is at the other end is stuck, or has nothing to say: look there.",
     },
     Rule {
         name: "idle", kind: Kind::Idle, topic: Topic::Whole, unless: &["starved", "hung", "stopped-now", "all-waiting"],
         when: &[share("idle_share", 0.90), Limit::Below("non_idle_of_window", Bound::Share(0.05))],
-        says: "The target had nothing to do for {idle_share} of its threads' time: it is not the bottleneck.",
-        advice: "Look at what should give it work.",
+        says: "Threads that were active or idle had nothing to do for {idle_share} of their time: they are not the bottleneck.",
+        advice: "Look at what should give them work.",
     },
     Rule {
         name: "throttled", kind: Kind::Problem, topic: Topic::Cause("throttled"), unless: &[],
@@ -397,8 +420,7 @@ pub const RULES: &[Rule] = &[
         advice: "See \"Longest waits\" for when, and what ended it.",
     },
     Rule {
-        name: "open-wait", kind: Kind::Note, unless: &["hung", "all-waiting"],
-        topic: Topic::Open(&["pipe", "unix-socket", "net-recv", "net-send", "net-connect", "tty", "io-uring", "other"]),
+        name: "open-wait", kind: Kind::Note, topic: Topic::Open(PEERS), unless: &["hung", "all-waiting", "peer-wait"],
         when: &[time("stuck_for", 2 * S)],
         says: "{stuck_thread} has been waiting for {stuck_reason} for {stuck_for}[ ({or_longer})], and still does[; so do {stuck_others}].",
         advice: "Nothing to do, or the other end is stuck: look there.",
@@ -417,7 +439,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "some-unknown", kind: Kind::Caveat, topic: Topic::Whole, unless: &[],
-        when: &[share("unknown_share", 0.05)],
+        when: &[share("unknown_share", 0.05), share("unknown_of_window", 0.01)],
         says: "{unknown_share} of the threads' non-idle time ({unknown}) is unknown[, since {dropped} events of the host were dropped]; it counts as none of the above.",
         advice: "Larger rings (--ring-records) lose less.",
     },

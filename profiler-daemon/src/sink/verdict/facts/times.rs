@@ -157,6 +157,10 @@ pub(super) fn working(scene: &Scene<'_>) -> Option<Figure> {
     ))
 }
 
+pub(super) fn idle(scene: &Scene<'_>) -> Option<Figure> {
+    Some(ns(total(scene).idle_ns, &[IDLE]))
+}
+
 pub(super) fn idle_share(scene: &Scene<'_>) -> Option<Figure> {
     let idle_ns = total(scene).idle_ns;
     let whole_ns = idle_ns + scene.base.non_idle_ns;
@@ -224,6 +228,11 @@ pub(super) fn unknown_share(scene: &Scene<'_>) -> Option<Figure> {
         scene.base.non_idle_ns,
         &[UNKNOWN, OBSERVED, IDLE],
     )
+}
+
+pub(super) fn unknown_of_window(scene: &Scene<'_>) -> Option<Figure> {
+    let window_ns = scene.report.window.duration_ns;
+    share_of(total(scene).time_ns.unknown, window_ns, &[UNKNOWN, WINDOW])
 }
 
 pub(super) fn dropped(scene: &Scene<'_>) -> Option<Figure> {
