@@ -453,7 +453,7 @@ fn a_wait_from_before_the_window_has_its_reason() {
         report["total"]["waiting"]["pipe"]["oldest_ns"], window,
         "{report}"
     );
-    let waits = report["worst"]["blocked"].as_array().expect("waits");
+    let waits = report["stuck"]["blocked"].as_array().expect("waits");
     let wait = waits
         .iter()
         .find(|wait| wait["tid"] == tid)

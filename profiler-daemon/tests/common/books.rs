@@ -83,10 +83,13 @@ pub(crate) fn check(report: &Value) {
     for culprits in ["culprits_by_process", "culprits_by_unit"] {
         check_culprits(total, culprits, contended);
     }
-    for waits in ["runqueue", "blocked", "idle"] {
-        let waits = report["worst"][waits].as_array().expect("a list of waits");
-        for wait in waits {
-            check_wait(wait, duration_ns);
+    for (list, is_open) in [("worst", false), ("stuck", true)] {
+        for waits in ["runqueue", "blocked", "idle"] {
+            let waits = report[list][waits].as_array().expect("a list of waits");
+            for wait in waits {
+                assert_eq!(wait["open"], is_open, "{list}: {wait}");
+                check_wait(wait, duration_ns);
+            }
         }
     }
 }

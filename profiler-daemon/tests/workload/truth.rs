@@ -82,6 +82,12 @@ pub(crate) struct Accounts {
 impl Accounts {
     /// Reads the calling thread's accounts.
     pub(crate) fn read() -> Result<Self> {
+        let clock = |id| -> Result<u64> {
+            let time = Duration::try_from(rustix::time::clock_gettime(id));
+            Ok(nanos(time.context("a time is negative")?))
+        };
+        // First: what the thread queues for while it reads the rest is then after the moment.
+        let boottime_ns = clock(ClockId::Boottime)?;
         let schedstat = fs::read_to_string("/proc/thread-self/schedstat")
             .context("reading /proc/thread-self/schedstat, which needs CONFIG_SCHED_INFO")?;
         let mut fields = schedstat.split_ascii_whitespace().map(str::parse);
@@ -103,12 +109,8 @@ impl Accounts {
                 .parse()
                 .with_context(|| format!("a number expected for '{name}'"))
         };
-        let clock = |id| -> Result<u64> {
-            let time = Duration::try_from(rustix::time::clock_gettime(id));
-            Ok(nanos(time.context("a time is negative")?))
-        };
         Ok(Self {
-            boottime_ns: clock(ClockId::Boottime)?,
+            boottime_ns,
             cpu_ns: clock(ClockId::ThreadCPUTime)?,
             schedstat_run_ns,
             schedstat_delay_ns,
