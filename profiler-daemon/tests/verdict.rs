@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schedscope::core::reason::DOCS;
 use schedscope::sink::report::{
-    Culprit, Distribution, Ender, FigureRow, LinkRow, Loss, Open, OriginRow, ProcessCulprit,
-    Report, RunnableRow, Switches, Target, ThreadRow, TimeRow, Times, Total, Window, Worst,
-    WorstRow, is_idle,
+    Culprit, Distribution, Ender, Explain, FigureRow, LinkRow, Loss, Open, OriginRow,
+    ProcessCulprit, Report, RunnableRow, Switches, Target, ThreadRow, TimeRow, Times, Total,
+    Window, Worst, WorstRow, is_idle,
 };
 use schedscope::sink::verdict::{FACTS, Finding, Kind, Limit, MOST, RULES, Topic, document, judge};
 use support::{MS, expect_file};
@@ -233,6 +233,21 @@ impl Story {
         self
     }
 
+    /// So many waits for a reason.
+    fn waits(mut self, reason: &str, count: u64) -> Self {
+        self.0.total.figures.explain.push(Explain {
+            reason: reason.to_owned(),
+            evidence: "system call futex".to_owned(),
+            call: Some("futex".to_owned()),
+            file: None,
+            state: "sleeping",
+            iowait: false,
+            count,
+            ns: 0,
+        });
+        self
+    }
+
     /// A wait for a lock, which a thread ended that did this meanwhile, in milliseconds: run, be queued,
     /// wait for that reason.
     fn held_lock(mut self, did: [u64; 3], reason: Option<&str>) -> Self {
@@ -341,7 +356,8 @@ fn cases() -> Vec<(&'static str, Story, Vec<Story>)> {
         told(&[(Waited(reason), 500), (Ran, 2_001)]),
         told(&[(Waited(reason), 499), (Ran, 1_000)]),
     ]);
-    let lock = |ms| part(Waited("lock"), ms);
+    // The one wait in the list takes 100 ms, so the mean is a fifth of that.
+    let lock = |ms| part(Waited("lock"), ms).waits("lock", 5);
     let busy = |first, second, third| Story::new()
         .thread(&[(Ran, first), (Waited("lock"), 10_000 - first)])
         .thread(&[(Ran, second), (Waited("lock"), 10_000 - second)])
@@ -416,6 +432,7 @@ fn cases() -> Vec<(&'static str, Story, Vec<Story>)> {
             lock(99).held_lock([67, 33, 0], None),
             lock(100).held_lock([68, 32, 0], None),
             lock(100).held_lock([67, 33, 0], None).timed(0, 101),
+            part(Waited("lock"), 100).waits("lock", 6).held_lock([67, 33, 0], None),
         ]),
         ("lock-holder-idle", lock(100).held_lock([50, 0, 50], Some("sleep")), vec![
             lock(99).held_lock([50, 0, 50], Some("sleep")),
@@ -430,9 +447,10 @@ fn cases() -> Vec<(&'static str, Story, Vec<Story>)> {
             lock(100).held_lock([32, 32, 36], Some("sleep")),
             lock(100).held_lock([34, 33, 33], Some("sleep")),
         ]),
-        ("lock-timeout", told(&[(Waited("lock"), 500), (Ran, 2_000)]).timed(50, 50), vec![
-            told(&[(Waited("lock"), 500), (Ran, 2_000)]).timed(49, 51),
-            told(&[(Waited("lock"), 500), (Ran, 2_001)]).timed(50, 50),
+        ("lock-timeout", told(&[(Waited("lock"), 500), (Ran, 2_000)]).waits("lock", 50).timed(50, 50), vec![
+            told(&[(Waited("lock"), 500), (Ran, 2_000)]).waits("lock", 50).timed(49, 51),
+            told(&[(Waited("lock"), 500), (Ran, 2_001)]).waits("lock", 50).timed(50, 50),
+            told(&[(Waited("lock"), 500), (Ran, 2_000)]).waits("lock", 51).timed(50, 50),
         ]),
         maybe("lock", "lock"),
         maybe("pipe", "pipe"),

@@ -165,6 +165,7 @@ pub const FACTS: &[Fact] = &[
     fact("call", "the system call with most of the topic's time", blame::call),
     fact("lock", "the kind of lock, by the system call", blame::lock),
     fact("looked", "waits of the topic that ended and are in the list of the longest", blame::looked),
+    fact("typical", "mean of all waits of the topic as a part of the mean of these", blame::typical),
     fact("longest", "the longest of them", blame::longest),
     fact("longest_thread", "who waited so", blame::longest_thread),
     fact("longest_reason", "for what", blame::longest_reason),
@@ -280,6 +281,14 @@ impl<'a> Scene<'a> {
     pub fn figure(&self, name: &str) -> Option<Figure> {
         let fact = FACTS.iter().find(|fact| fact.name == name)?;
         (fact.of)(self)
+    }
+
+    /// How long a wait of the topic is on average, those of parked threads left aside.
+    fn mean_ns(&self) -> Option<f64> {
+        match (times::time(self)?.value, times::waits(self)?.value) {
+            (Value::Time(ns), Value::Count(count)) => Some(ns as f64 / count as f64),
+            _ => None,
+        }
     }
 
     /// By what findings of one rank are ordered.

@@ -197,6 +197,9 @@ const fn lock(
     }
 }
 
+/// The longest waits are not so much longer than the others that nothing follows from them for those.
+const TYPICAL: Limit = share("typical", 0.20);
+
 const LOCKS: &[&str] = &[
     "lock-holder-queued",
     "lock-holder-idle",
@@ -346,23 +349,23 @@ pub const RULES: &[Rule] = &[
         "Threads waited for a network peer to accept connections for {share} of their working time ({time} of {base})[; the longest took {longest}].",
         "Look at the peer's backlog (ss -ltn) and at lost packets."),
     lock(0, Kind::Problem,
-        &[share("share", 0.10), share("of_window", 0.01), Limit::Known("waker"), share("waker_queued", 0.33)],
+        &[share("share", 0.10), share("of_window", 0.01), Limit::Known("waker"), TYPICAL, share("waker_queued", 0.33)],
         "Threads waited on {lock} for {share} of their non-idle time ({time} of {base}); {waker} ended {waker_waits} of the {looked} longest waits, and was itself waiting for a CPU for {waker_queued} of them[, mostly behind {waker_held_by}].",
         "Whoever holds the lock gets no CPU: see to its CPU first (quota, affinity, priority, the neighbor)."),
     lock(1, Kind::Question,
-        &[share("share", 0.10), share("of_window", 0.01), Limit::Known("waker"), share("waker_idle", 0.5)],
+        &[share("share", 0.10), share("of_window", 0.01), Limit::Known("waker"), TYPICAL, share("waker_idle", 0.5)],
         "Threads waited on {lock} for {share} of their non-idle time ({time} of {base}); {waker} ended {waker_waits} of the {looked} longest waits, and was itself idle ({waker_for}) for {waker_idle} of them.",
         "If that is a mutex, it is held across that wait: release it first. If it is a queue of work, there was none, and all is well."),
     lock(2, Kind::Problem,
-        &[share("share", 0.10), share("of_window", 0.01), Limit::Known("waker"), share("waker_blocked", 0.33)],
+        &[share("share", 0.10), share("of_window", 0.01), Limit::Known("waker"), TYPICAL, share("waker_blocked", 0.33)],
         "Threads waited on {lock} for {share} of their non-idle time ({time} of {base}); {waker} ended {waker_waits} of the {looked} longest waits, and was itself waiting ({waker_for}) for {waker_blocked} of them.",
         "Whoever is waited for waits itself: see to that wait first, or do not hold the lock across it."),
     lock(3, Kind::Problem,
-        &[share("share", 0.10), share("of_window", 0.01), Limit::Known("waker"), share("waker_ran", 0.33)],
+        &[share("share", 0.10), share("of_window", 0.01), Limit::Known("waker"), TYPICAL, share("waker_ran", 0.33)],
         "Threads waited on {lock} for {share} of their non-idle time ({time} of {base}); {waker} ended {waker_waits} of the {looked} longest waits, and ran for {waker_ran} of them.",
         "The others wait for what that thread does: shorten its work under the lock, or split the lock."),
     lock(4, Kind::Question,
-        &[share("share", 0.20), share("of_window", 0.05), share("timer_share", 0.5)],
+        &[share("share", 0.20), share("of_window", 0.05), TYPICAL, share("timer_share", 0.5)],
         "Threads waited on {lock} for {share} of their non-idle time ({time} of {base}), and {timer_share} of the longest waits ended by a timeout.",
         "Nobody woke them: they poll, or had nothing to do; --user-stacks shows where in the program they wait."),
     lock(5, Kind::Question, MAYBE,

@@ -156,6 +156,15 @@ fn first<'a>(scene: &Scene<'a>) -> Option<(String, &'a WorstRow)> {
     ended(scene).into_iter().next()
 }
 
+pub(super) fn typical(scene: &Scene<'_>) -> Option<Figure> {
+    let rows = ended(scene);
+    let sum_ns: u64 = rows.iter().map(|(_, row)| row.duration_ns).sum();
+    let longest_ns = sum_ns as f64 / rows.len() as f64;
+    let pointers: Vec<&str> = rows.iter().map(|(pointer, _)| pointer.as_str()).collect();
+    let value = Value::Share(scene.mean_ns()? / longest_ns);
+    (sum_ns > 0).then(|| Figure::new(value, &pointers))
+}
+
 pub(super) fn longest(scene: &Scene<'_>) -> Option<Figure> {
     let (pointer, row) = first(scene)?;
     let value = Value::Time(row.duration_ns);
