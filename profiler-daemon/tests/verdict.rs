@@ -448,7 +448,7 @@ fn cases() -> Vec<(&'static str, Story, Vec<Story>)> {
             lock(100).held_lock([34, 33, 33], Some("sleep")),
         ]),
         ("lock-timeout", told(&[(Waited("lock"), 500), (Ran, 2_000)]).waits("lock", 50).timed(50, 50), vec![
-            told(&[(Waited("lock"), 500), (Ran, 2_000)]).waits("lock", 50).timed(49, 51),
+            told(&[(Waited("lock"), 500), (Ran, 2_000)]).waits("lock", 50).timed(50, 50).longest(Some("lock"), 50),
             told(&[(Waited("lock"), 500), (Ran, 2_001)]).waits("lock", 50).timed(50, 50),
             told(&[(Waited("lock"), 500), (Ran, 2_000)]).waits("lock", 51).timed(50, 50),
         ]),

@@ -189,7 +189,7 @@ pub(super) fn longest_held_by(scene: &Scene<'_>) -> Option<Figure> {
     Some(text(name, &[&format!("{pointer}/culprits/0")])).filter(|_| is_most)
 }
 
-/// Time of the longest waits, and what part of it one thread ended.
+/// The waits in the list of the longest that one thread ended, if it ended at least half of them.
 struct Woken<'a> {
     name: String,
     count: u64,
@@ -199,18 +199,17 @@ struct Woken<'a> {
 
 fn woken<'a>(scene: &Scene<'a>) -> Option<Woken<'a>> {
     let rows = ended(scene);
-    let whole_ns: u64 = rows.iter().map(|(_, row)| row.duration_ns).sum();
     let by = |row: &'a WorstRow| row.waker.as_ref().filter(|its| its.kind == "thread");
-    let mut sums: BTreeMap<u32, (u64, &Ender)> = BTreeMap::new();
+    let mut counts: BTreeMap<u32, (usize, &Ender)> = BTreeMap::new();
     for (_, row) in &rows {
         if let Some(ender) = by(row) {
-            sums.entry(ender.tid).or_insert((0, ender)).0 += row.duration_ns;
+            counts.entry(ender.tid).or_insert((0, ender)).0 += 1;
         }
     }
-    let (tid, (ns, ender)) = sums
+    let (tid, (count, ender)) = counts
         .into_iter()
-        .max_by_key(|&(tid, (ns, _))| (ns, std::cmp::Reverse(tid)))?;
-    if tid == 0 || ns < whole_ns.div_ceil(2) {
+        .max_by_key(|&(tid, (count, _))| (count, std::cmp::Reverse(tid)))?;
+    if tid == 0 || count < rows.len().div_ceil(2) {
         return None;
     }
     let its = rows
@@ -343,11 +342,9 @@ pub(super) fn waker_did(scene: &Scene<'_>) -> Option<Figure> {
 pub(super) fn timer_share(scene: &Scene<'_>) -> Option<Figure> {
     let rows = ended(scene);
     let is_timer = |row: &WorstRow| row.waker.as_ref().is_some_and(|its| its.kind == "timer");
-    let whole_ns = rows.iter().map(|(_, row)| row.duration_ns).sum();
-    let timer = rows.iter().filter(|(_, row)| is_timer(row));
-    let timer_ns = timer.map(|(_, row)| row.duration_ns).sum();
+    let timers = rows.iter().filter(|(_, row)| is_timer(row)).count() as u64;
     let pointers: Vec<&str> = rows.iter().map(|(pointer, _)| pointer.as_str()).collect();
-    share(timer_ns, whole_ns, &pointers)
+    share(timers, rows.len() as u64, &pointers)
 }
 
 /// The topic's waits that have not ended.
