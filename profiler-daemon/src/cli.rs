@@ -1,9 +1,13 @@
 //! The command line, as data. Help, completions and man page come from here.
 
+mod targets;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use targets::Targets;
 
 use crate::core::worst::MAX_WORST;
 use crate::daemon::config::{Overrides, ProbeFlags};
@@ -49,32 +53,23 @@ pub enum Command {
 /// `schedscope attach`.
 #[derive(Args, Debug)]
 #[command(
-    override_usage = "schedscope attach [OPTIONS] <PID|--tid TID|--comm GLOB|-- COMMAND [ARG]...>",
+    override_usage = "schedscope attach [OPTIONS] [PID]... [-- COMMAND [ARG]...]",
     after_help = "Examples:\n  \
         schedscope attach 1234 --duration 10s          all threads of process 1234, for ten seconds\n  \
-        schedscope attach --tid 1240                   one thread, until Ctrl-C\n  \
+        schedscope attach 1234 --follow                with all processes that it starts, until Ctrl-C\n  \
+        schedscope attach --unit nginx -d 10s          all processes of nginx.service\n  \
+        schedscope attach --container web 1234         a container and a process: a report for each\n  \
         schedscope attach --comm 'nginx*' -d 5s        every thread with such a name\n  \
         schedscope attach 1234 -d 1m --worst 10        the ten longest waits, with who kept whom\n  \
         schedscope attach --output json 1234 -d 1m     for other programs; the schema is in the documentation\n  \
         schedscope attach -- make -j8                  a command, from its first instruction to its exit\n\n\
-        Without --duration it measures until Ctrl-C or until the target has ended; the report comes in any case."
+        Without --duration it measures until Ctrl-C or until the targets have ended; the report comes in any\n\
+        case. Of several targets, a thread counts for the first that takes it."
 )]
 pub struct Attach {
-    /// Process to measure: all its threads, those to come included
-    #[arg(value_name = "PID", conflicts_with_all = ["tid", "comm", "command"])]
-    pub pid: Option<u32>,
-
-    /// Measure one thread
-    #[arg(long, value_name = "TID", conflicts_with_all = ["comm", "command"])]
-    pub tid: Option<u32>,
-
-    /// Measure all threads whose name fits (`*` and `?` as in a shell)
-    #[arg(long, value_name = "GLOB", conflicts_with = "command")]
-    pub comm: Option<String>,
-
-    /// Start this command and measure it; its exit code is passed on
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<std::ffi::OsString>,
+    /// What to measure.
+    #[command(flatten)]
+    pub targets: Targets,
 
     /// How long to measure, such as 10s, 500ms or 2m
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "command")]
@@ -189,17 +184,33 @@ mod tests {
         else {
             panic!("{cli:?}")
         };
-        assert_eq!(attach.command, ["ls", "--all", "-d", "x"]);
+        assert_eq!(attach.targets.command, ["ls", "--all", "-d", "x"]);
         assert_eq!(attach.duration, None);
     }
 
     #[test]
-    fn one_target_at_a_time() {
+    fn targets_of_any_kind_go_together() {
+        let line = "schedscope attach 12 --tid 13 --comm a* --comm b 14 --unit c --container d -f -- ls 15";
+        let cli = Cli::try_parse_from(line.split(' '));
+        let Ok(Cli {
+            command: Command::Attach(attach),
+        }) = cli
+        else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(attach.targets.pid, [12, 14]);
+        assert_eq!(attach.targets.tid, [13]);
+        assert_eq!(attach.targets.comm, ["a*", "b"]);
+        assert_eq!(attach.targets.unit, ["c"]);
+        assert_eq!(attach.targets.container, ["d"]);
+        assert_eq!(attach.targets.command, ["ls", "15"]);
+        assert!(attach.targets.follow);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
         for wrong in [
-            &["schedscope", "attach", "12", "--tid", "13"][..],
-            &["schedscope", "attach", "12", "--", "ls"],
-            &["schedscope", "attach", "--tid", "13", "--comm", "x"],
-            &["schedscope", "attach", "12", "--duration", "0s"],
+            &["schedscope", "attach", "12", "--duration", "0s"][..],
             &["schedscope", "attach", "12", "--duration", "10"],
             &["schedscope", "attach", "12", "--worst", "21"],
             &["schedscope", "attach", "12", "--worst", "-1"],

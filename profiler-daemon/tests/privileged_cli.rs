@@ -193,6 +193,60 @@ fn a_process_that_is_not_there_is_named() {
 }
 
 #[test]
+fn groups_that_are_not_there_are_named() {
+    let all = [
+        ("--unit", "no-such-unit"),
+        ("--cgroup", "no/such/group"),
+        ("--container", "no-such-container"),
+    ];
+    for (option, value) in all {
+        run(["attach", option, value, "--duration", "1s"]).expect_error(4, &[value]);
+    }
+}
+
+/// A command that starts others, and a process that is named besides: each has a report of its own.
+#[test]
+fn children_follow_and_several_targets_have_reports_of_their_own() {
+    if !may_load_probes("children_follow_and_several_targets_have_reports_of_their_own") {
+        return;
+    }
+    let mut other = Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .expect("sleep starts");
+    let pid = other.id().to_string();
+    let script = "sleep 0.1 & (sleep 0.2; true); wait";
+    let outcome = run([
+        "attach", "--follow", "--output", "json", &pid, "--", "sh", "-c", script,
+    ]);
+    other.kill().expect("it runs");
+    other.wait().expect("it ends");
+    assert!(outcome.status.success(), "{outcome:?}");
+    let reports: Vec<Value> = outcome
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect();
+    let [process, command] = &reports[..] else {
+        panic!("{} reports", reports.len())
+    };
+    for report in [process, command] {
+        common::books::check(report);
+    }
+    assert_eq!(process["target"]["kind"], "pid");
+    assert_eq!(process["total"]["threads"], 1);
+    assert_eq!(command["target"]["kind"], "command");
+    let threads = command["threads"].as_array().expect("threads");
+    let comms: Vec<_> = threads.iter().filter_map(|t| t["comm"].as_str()).collect();
+    // The shell, its subshell (which may have become the second sleep's parent), and two sleeps.
+    assert!(
+        comms.iter().filter(|comm| **comm == "sleep").count() >= 2,
+        "{comms:?}"
+    );
+    assert!(comms.contains(&"sh"), "{comms:?}");
+}
+
+#[test]
 fn a_thread_given_as_a_process_is_explained() {
     if !may_load_probes("a_thread_given_as_a_process_is_explained") {
         return;
@@ -287,7 +341,6 @@ fn check_finds_all_that_the_main_job_needs() {
 fn wrong_usage_is_refused_before_anything_is_attached() {
     for arguments in [
         &["attach"][..],
-        &["attach", "1", "--tid", "2"],
         &["attach", "1", "--duration", "soon"],
         &["attach", "1", "--ring-records", "1000"],
         &["attach", "no-number"],

@@ -492,7 +492,7 @@ proptest! {
         }
         let mut observed_ns = 0;
         for (row, thread) in report.threads.iter().map(|row| {
-            let same = |t: &&schedscope::core::ThreadSnapshot| {
+            let same = |t: &&std::sync::Arc<schedscope::core::ThreadSnapshot>| {
                 t.identity.tid == row.tid && t.identity.start_ns == row.start_ns
             };
             (row, snapshot.targets[0].threads.iter().find(same))

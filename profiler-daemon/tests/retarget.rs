@@ -1,6 +1,8 @@
-//! Targets that come, stay and go while the core measures.
+//! Targets that come, stay and go while the core measures, and processes that come to targets.
 
-use profiler_ebpf::{RawRecord, Switch, ThreadRecord, switch_flags};
+use std::collections::BTreeSet;
+
+use profiler_ebpf::{Fork, RawRecord, Switch, ThreadRecord, switch_flags};
 use schedscope::core::decode::Event;
 use schedscope::core::{Core, Selector, Share, Snapshot, Stream, TargetSpec};
 
@@ -88,4 +90,111 @@ fn a_target_that_stays_keeps_its_figures_and_a_new_one_counts_from_now_on() {
         "450 to 650"
     );
     assert_eq!(after.host.observed_ns(), 2 * 550);
+}
+
+/// Ids of the threads of the first target, those that ended included.
+fn tids(core: &Core) -> Vec<u32> {
+    let snapshot = core.snapshot();
+    let target = &snapshot.targets[0];
+    let mut tids: Vec<u32> = target.threads.iter().map(|t| t.identity.tid).collect();
+    assert_eq!(target.unlisted, 0);
+    tids.sort_unstable();
+    tids
+}
+
+fn tree(tgids: &[u32]) -> TargetSpec {
+    TargetSpec {
+        selector: Selector::Tree(tgids.iter().copied().collect()),
+        per_thread: true,
+        ..spec("tree", 0)
+    }
+}
+
+fn process(tgid: u32, parent_tgid: u32) -> ThreadRecord {
+    ThreadRecord {
+        tid: tgid,
+        tgid,
+        parent_tgid,
+        start_ns: 1,
+        comm: *b"somebody\0\0\0\0\0\0\0\0",
+        ..ThreadRecord::default()
+    }
+}
+
+fn fork(ts_ns: u64, tid: u32, tgid: u32, parent_tid: u32) -> RawRecord {
+    Event::Fork(Fork {
+        ts_ns,
+        tid,
+        tgid,
+        parent_tid,
+        start_ns: ts_ns,
+        ..Fork::default()
+    })
+    .encode()
+}
+
+/// The child has a lower id than its parent, as after the ids began anew.
+#[test]
+fn children_that_are_there_and_those_to_come_follow() {
+    let mut core = Core::new(vec![tree(&[50])]);
+    let found = [
+        process(1, 0),
+        process(50, 1),
+        process(40, 50),
+        process(30, 40),
+        process(60, 1),
+    ];
+    core.found(&found, 0..=0);
+    core.feed(&[Stream::new(&[])], 5);
+    core.begin_window();
+    assert_eq!(tids(&core), [30, 40, 50]);
+    // A thread of a grandchild, which makes a process of its own; and one of a stranger's.
+    let later = [
+        fork(10, 31, 30, 30),
+        fork(11, 70, 70, 31),
+        fork(12, 80, 80, 60),
+        fork(13, 90, 90, 70),
+    ];
+    core.feed(&[Stream::new(&later)], 20);
+    assert_eq!(tids(&core), [30, 31, 40, 50, 70, 90]);
+}
+
+/// It is made while the threads are read, by a thread that was not known then.
+#[test]
+fn a_child_that_is_born_while_threads_are_read_follows() {
+    let mut core = Core::new(vec![tree(&[50])]);
+    core.found(&[process(1, 0), process(50, 1)], 0..=10);
+    core.feed(&[Stream::new(&[fork(5, 51, 51, 50)])], 10);
+    core.begin_window();
+    assert_eq!(tids(&core), [50, 51]);
+}
+
+#[test]
+fn an_id_that_a_stranger_gets_is_not_followed() {
+    let mut core = Core::new(vec![tree(&[50])]);
+    core.found(&[process(1, 0), process(50, 1)], 0..=0);
+    core.feed(&[Stream::new(&[])], 5);
+    core.begin_window();
+    let again = [fork(10, 50, 50, 1), fork(11, 51, 51, 50)];
+    core.feed(&[Stream::new(&again)], 20);
+    let snapshot = core.snapshot();
+    assert_eq!((snapshot.targets[0].alive, tids(&core)), (0, vec![50]));
+}
+
+#[test]
+fn processes_that_join_count_from_then_on() {
+    let mut core = Core::new(vec![tree(&[])]);
+    core.found(&[process(1, 0), process(50, 1)], 0..=0);
+    core.feed(&[Stream::new(&[])], 5);
+    core.begin_window();
+    core.feed(&[Stream::new(&[])], 100);
+    assert!(tids(&core).is_empty());
+    core.join(0, &BTreeSet::from([50]));
+    core.feed(&[Stream::new(&[fork(130, 51, 51, 50)])], 150);
+    let snapshot = core.snapshot();
+    let observed = snapshot.targets[0].threads.iter();
+    let observed: Vec<_> = observed
+        .map(|t| (t.identity.tid, t.account.figures.observed_ns()))
+        .collect();
+    assert_eq!(observed, [(50, 50), (51, 20)]);
 }

@@ -17,6 +17,12 @@ pub struct Account {
 }
 
 impl Account {
+    /// Adds another thread's.
+    pub fn merge(&mut self, other: &Self) {
+        self.figures.merge(&other.figures);
+        self.detail.merge(&other.detail);
+    }
+
     /// What was added since `earlier`, an older copy of this.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -42,6 +48,13 @@ pub struct Detail {
 impl Detail {
     pub(super) fn add_wait(&mut self, wait: Wait, duration_ns: u64) {
         self.waits.add(wait, Weight::once(duration_ns), || ());
+    }
+
+    /// Adds another thread's.
+    pub fn merge(&mut self, other: &Self) {
+        self.waits.merge(&other.waits);
+        self.wakers.merge(&other.wakers);
+        self.culprits.merge(&other.culprits);
     }
 
     /// Gives those who are still there the names that they have now.

@@ -94,6 +94,20 @@ impl Figures {
         self.time_ns[spent.index()] += u128::from(duration_ns);
     }
 
+    /// Adds another thread's.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, more) in self.time_ns.iter_mut().zip(other.time_ns) {
+            *sum += more;
+        }
+        self.runqueue_delay.merge(&other.runqueue_delay);
+        self.offcpu.merge(&other.offcpu);
+        self.voluntary += other.voluntary;
+        self.involuntary += other.involuntary;
+        self.wakeups += other.wakeups;
+        self.migrations += other.migrations;
+        self.censored += other.censored;
+    }
+
     /// What was added since `earlier`, an older copy of these.
     ///
     /// What an open span is taken for may change when it ends: a wait of unknown end turns out to

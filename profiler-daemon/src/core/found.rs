@@ -126,6 +126,7 @@ impl Reconstruction {
             self.passes.vacated.sort_unstable();
             self.passes.woken.sort_unstable();
             self.passes.moved.sort_unstable();
+            self.follow_parents(&pass);
             for record in &pass.threads {
                 if self.passes.vacated.binary_search(&record.tid).is_err() {
                     self.compare(record, *pass.read_ns.start(), now_ns);
@@ -145,6 +146,19 @@ impl Reconstruction {
         }
     }
 
+    /// Puts the children of processes that are followed into their targets, and the children's children.
+    fn follow_parents(&mut self, pass: &Pass) {
+        let is_first = |record: &&ThreadRecord| record.tid == record.tgid;
+        let mut came = true;
+        while came {
+            came = false;
+            for process in pass.threads.iter().filter(is_first) {
+                let ledger = &mut self.spans.ledger;
+                came |= ledger.follow(process.tgid, process.parent_tgid);
+            }
+        }
+    }
+
     /// Gives threads that the pass came too early for the names of those that made them.
     fn name_newborn(&mut self, now_ns: u64) {
         for (tid, parent_tid) in std::mem::take(&mut self.passes.nameless) {
@@ -159,6 +173,7 @@ impl Reconstruction {
                 && thread.comm == Comm::default()
             {
                 thread.inherit(&parent);
+                self.spans.ledger.follow(thread.tgid, parent.tgid);
                 self.admit(slot, now_ns);
             }
         }

@@ -1,12 +1,15 @@
 //! Latency histograms: base-2 log-linear, with a bounded relative error and the exact maximum.
 
-use histogram::{Config, Histogram};
+use histogram::{Config, Histogram, Quantile, SparseHistogram};
 
 /// Each octave is cut in 2^7 buckets: no value is more than 1/128 of itself away from its bucket's end.
 const GROUPING_POWER: u8 = 7;
 
 /// Values from 2^44 ns (4.9 hours) on share the last bucket; the maximum stays exact.
 const MAX_VALUE_POWER: u8 = 44;
+
+/// From so many different buckets on they are all kept, in 38 KiB; below, only those that hold something.
+const MANY: usize = 512;
 
 const MAX_VALUE: u64 = (1 << MAX_VALUE_POWER) - 1;
 
@@ -15,13 +18,117 @@ pub const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
 /// Distribution of durations in nanoseconds.
 ///
-/// An empty one holds no buckets, so a thread that never waits costs nothing.
+/// It holds only the buckets with something in them until those are many, so that a thread that seldom
+/// waits costs next to nothing.
 #[derive(Clone, Default)]
 pub struct LatencyHistogram {
-    buckets: Option<Box<Histogram>>,
+    buckets: Buckets,
     count: u64,
     sum_ns: u128,
     max_ns: u64,
+}
+
+#[derive(Clone)]
+enum Buckets {
+    /// By index, rising: those that hold something.
+    Few(Vec<(u16, u64)>),
+    /// All of them.
+    Many(Box<Histogram>),
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+/// The index of a value's bucket, as [`histogram`] counts them: values below 2^(power + 1) have one each,
+/// and each octave above has 2^power.
+fn index_of(value: u64) -> u16 {
+    let power = u32::from(GROUPING_POWER);
+    if value < 2 << power {
+        return u16::try_from(value).unwrap_or(u16::MAX);
+    }
+    let octave = value.ilog2();
+    let shift = octave - power;
+    let place = (u64::from(shift) << power) + (value >> shift);
+    u16::try_from(place).unwrap_or(u16::MAX)
+}
+
+impl Buckets {
+    #[inline]
+    fn increment(&mut self, value: u64) -> bool {
+        match self {
+            Self::Many(all) => all.increment(value).is_ok(),
+            Self::Few(few) => {
+                let index = index_of(value);
+                match few.binary_search_by_key(&index, |(its, _)| *its) {
+                    Ok(place) => few[place].1 += 1,
+                    Err(place) => few.insert(place, (index, 1)),
+                }
+                if few.len() > MANY {
+                    self.spread();
+                }
+                true
+            }
+        }
+    }
+
+    /// Keeps all buckets from now on.
+    fn spread(&mut self) {
+        if let Self::Few(_) = self
+            && let Some(all) = self.all()
+        {
+            *self = Self::Many(Box::new(all));
+        }
+    }
+
+    /// The two constants make a valid configuration; a test holds that.
+    fn config() -> Option<Config> {
+        Config::new(GROUPING_POWER, MAX_VALUE_POWER).ok()
+    }
+
+    fn sparse(&self) -> Option<SparseHistogram> {
+        match self {
+            Self::Many(all) => Some(SparseHistogram::from(&**all)),
+            Self::Few(few) => {
+                let (indices, counts) = few.iter().map(|&(at, n)| (u32::from(at), n)).unzip();
+                SparseHistogram::from_parts(Self::config()?, indices, counts).ok()
+            }
+        }
+    }
+
+    fn all(&self) -> Option<Histogram> {
+        match self {
+            Self::Many(all) => Some(Histogram::clone(all)),
+            Self::Few(_) => Some(Histogram::from(&self.sparse()?)),
+        }
+    }
+
+    fn few(sparse: SparseHistogram) -> Self {
+        let (_, indices, counts) = sparse.into_parts();
+        let indices = indices.into_iter().filter_map(|at| u16::try_from(at).ok());
+        Self::Few(indices.zip(counts).filter(|(_, n)| *n > 0).collect())
+    }
+
+    fn since(&self, earlier: &Self) -> Option<Self> {
+        if let (Self::Many(now), Self::Many(before)) = (self, earlier) {
+            return Some(Self::Many(Box::new(now.checked_sub(before).ok()?)));
+        }
+        let difference = self.sparse()?.checked_sub(&earlier.sparse()?).ok()?;
+        Some(Self::few(difference))
+    }
+
+    fn merge(&mut self, other: &Self) -> Option<()> {
+        if let (Self::Few(_), Self::Few(_)) = (&*self, other) {
+            let sum = self.sparse()?.checked_add(&other.sparse()?).ok()?;
+            *self = Self::few(sum);
+        } else {
+            let sum = self.all()?.checked_add(&other.all()?).ok()?;
+            *self = Self::Many(Box::new(sum));
+        }
+        Some(())
+    }
 }
 
 impl std::fmt::Debug for LatencyHistogram {
@@ -41,24 +148,12 @@ impl LatencyHistogram {
     /// Adds one duration.
     #[inline]
     pub fn record(&mut self, duration_ns: u64) {
-        let Some(buckets) = self.buckets_mut() else {
-            return;
-        };
         // In range by the clamp, so this cannot fail.
-        if buckets.increment(duration_ns.min(MAX_VALUE)).is_ok() {
+        if self.buckets.increment(duration_ns.min(MAX_VALUE)) {
             self.count += 1;
             self.sum_ns += u128::from(duration_ns);
             self.max_ns = self.max_ns.max(duration_ns);
         }
-    }
-
-    fn buckets_mut(&mut self) -> Option<&mut Histogram> {
-        if self.buckets.is_none() {
-            // The two constants make a valid configuration; a test holds that.
-            let config = Config::new(GROUPING_POWER, MAX_VALUE_POWER).ok()?;
-            self.buckets = Some(Box::new(Histogram::with_config(&config)));
-        }
-        self.buckets.as_deref_mut()
     }
 
     /// How many durations it holds.
@@ -85,36 +180,59 @@ impl LatencyHistogram {
     #[must_use]
     pub fn quantiles_ns(&self) -> [u64; QUANTILES.len()] {
         let mut found = [const { None }; QUANTILES.len()];
-        if let Some(buckets) = &self.buckets {
-            // The quantiles are constants between 0 and 1, so this cannot fail.
-            let _ = buckets.quantile_buckets_into(&QUANTILES, &mut found);
+        // The quantiles are constants between 0 and 1, so none of this can fail.
+        match &self.buckets {
+            _ if self.count == 0 => {}
+            Buckets::Many(all) => {
+                let _ = all.quantile_buckets_into(&QUANTILES, &mut found);
+            }
+            few @ Buckets::Few(_) => {
+                let sparse = few.sparse();
+                if let Some(Ok(Some(of))) = sparse.map(|sparse| sparse.quantiles(&QUANTILES)) {
+                    for (quantile, found) in QUANTILES.iter().zip(&mut found) {
+                        *found = Quantile::new(*quantile)
+                            .ok()
+                            .and_then(|q| of.get(&q).cloned());
+                    }
+                }
+            }
         }
         found.map(|bucket| bucket.map_or(0, |bucket| bucket.end().min(self.max_ns)))
     }
 
     /// The buckets that hold something: upper end (inclusive, nanoseconds) and count, rising.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.buckets
-            .iter()
-            .flat_map(|buckets| buckets.iter())
-            .filter(|bucket| bucket.count() > 0)
-            .map(|bucket| (bucket.end(), bucket.count()))
+        let sparse = self.buckets.sparse();
+        let buckets = sparse.into_iter().flat_map(|sparse| {
+            let buckets = sparse.iter().map(|bucket| (bucket.end(), bucket.count()));
+            buckets.collect::<Vec<_>>()
+        });
+        buckets.filter(|(_, count)| *count > 0)
+    }
+
+    /// Adds all that another one holds.
+    pub fn merge(&mut self, other: &Self) {
+        if other.count > 0 && self.buckets.merge(&other.buckets).is_some() {
+            self.count += other.count;
+            self.sum_ns += other.sum_ns;
+            self.max_ns = self.max_ns.max(other.max_ns);
+        }
     }
 
     /// What was added since `earlier`, an older copy of this one.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let (Some(now), Some(before)) = (&self.buckets, &earlier.buckets) else {
+        if self.count == earlier.count {
+            return Self::default();
+        }
+        let Some(buckets) = self.buckets.since(&earlier.buckets) else {
             return self.clone();
         };
-        let Ok(buckets) = now.checked_sub(before) else {
-            return self.clone();
+        let difference = Self {
+            buckets,
+            ..Self::default()
         };
-        let top_ns = buckets
-            .iter()
-            .filter(|b| b.count() > 0)
-            .last()
-            .map_or(0, |b| b.end());
+        let top_ns = difference.buckets().last().map_or(0, |(end_ns, _)| end_ns);
         Self {
             count: self.count.saturating_sub(earlier.count),
             sum_ns: self.sum_ns.saturating_sub(earlier.sum_ns),
@@ -123,16 +241,8 @@ impl LatencyHistogram {
             } else {
                 top_ns.min(self.max_ns)
             },
-            buckets: Some(Box::new(buckets)),
+            ..difference
         }
-    }
-
-    /// Forgets everything, keeps the memory.
-    pub fn clear(&mut self) {
-        if let Some(buckets) = &mut self.buckets {
-            buckets.reset();
-        }
-        (self.count, self.sum_ns, self.max_ns) = (0, 0, 0);
     }
 }
 
@@ -161,6 +271,38 @@ mod tests {
         let histogram = of(&[u64::MAX, 1]);
         assert_eq!(histogram.max_ns(), u64::MAX);
         assert_eq!(histogram.count(), 2);
+    }
+
+    #[test]
+    fn few_and_many_buckets_are_the_same_ones() {
+        let config = super::Buckets::config().expect("a valid configuration");
+        for power in 0..44 {
+            for value in [1u64 << power, (1 << power) + 1, (2 << power) - 1] {
+                let mut all = histogram::Histogram::with_config(&config);
+                let value = value.min(super::MAX_VALUE);
+                all.increment(value).expect("in range");
+                let all = histogram::SparseHistogram::from(&all);
+                assert_eq!(all.index(), [u32::from(super::index_of(value))], "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_many_buckets_nothing_changes_but_the_memory() {
+        let values: Vec<u64> = (0..2000).map(|n| n * n * 977).collect();
+        let mut histogram = LatencyHistogram::default();
+        for (number, &value) in values.iter().enumerate() {
+            histogram.record(value);
+            assert_eq!(histogram.count(), number as u64 + 1);
+        }
+        assert!(matches!(histogram.buckets, super::Buckets::Many(_)));
+        let half = of(&values[..300]);
+        assert!(matches!(half.buckets, super::Buckets::Few(_)));
+        let rest = histogram.since(&half);
+        let mut sum = half.clone();
+        sum.merge(&rest);
+        assert_eq!(sum.count(), histogram.count());
+        assert!(sum.buckets().eq(histogram.buckets()));
     }
 
     proptest! {
@@ -198,6 +340,10 @@ mod tests {
                 later.record(value);
             }
             let difference = later.since(&earlier);
+            let mut sum = earlier.clone();
+            sum.merge(&difference);
+            prop_assert!(sum.buckets().eq(later.buckets()));
+            prop_assert_eq!(sum.sum_ns(), later.sum_ns());
             let expected = of(&after);
             prop_assert_eq!(difference.count(), expected.count());
             prop_assert_eq!(difference.sum_ns(), expected.sum_ns());

@@ -48,6 +48,7 @@ pub mod who;
 mod why;
 pub mod worst;
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use profiler_ebpf::ThreadRecord;
@@ -147,6 +148,20 @@ impl Core {
         self.machine.retarget(targets, self.watermark_ns);
     }
 
+    /// Adds processes to the target with this number from the watermark on, if that is a
+    /// [`Selector::Tree`]; their children to come follow them.
+    pub fn join(&mut self, target: usize, tgids: &BTreeSet<u32>) {
+        let tgids: Vec<u32> = tgids.iter().copied().collect();
+        self.machine.join(target, &tgids, self.watermark_ns);
+    }
+
+    /// Forgets the threads that have ended one by one; what they did stays in their targets' totals.
+    pub fn forget_ended(&mut self) {
+        for target in &mut self.machine.spans.ledger.targets {
+            target.forget_ended();
+        }
+    }
+
     /// All figures as of the watermark.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -163,6 +178,12 @@ impl Core {
     #[must_use]
     pub fn events(&self) -> u64 {
         self.machine.counts.total()
+    }
+
+    /// Whether the thread with this id is alive.
+    #[must_use]
+    pub fn is_alive(&self, tid: u32) -> bool {
+        self.machine.threads.find(tid).is_some()
     }
 
     /// Threads of the target with this number that are alive.
@@ -190,10 +211,17 @@ impl Core {
             .map(|thread| thread.tgid);
         let targets = self.machine.spans.ledger.targets.iter();
         let named = targets.filter_map(|target| match target.spec.selector {
-            Selector::Pid(pid) | Selector::Command(pid) => Some(pid),
-            Selector::Tid(_) | Selector::Comm(_) => None,
+            Selector::Pid(pid) | Selector::Command(pid) | Selector::CommandTree(pid) => Some(pid),
+            _ => None,
         });
         alive.chain(named)
+    }
+
+    /// Whether a target takes in every thread of the host.
+    #[must_use]
+    pub fn watches_all(&self) -> bool {
+        let mut targets = self.machine.spans.ledger.targets.iter();
+        targets.any(|target| target.spec.selector == Selector::All)
     }
 
     /// Whether a thread of a target has been waiting for at least so long, nobody knows why.

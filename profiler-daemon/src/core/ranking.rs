@@ -69,6 +69,14 @@ impl<K: Copy + Ord, L: Clone> Ranking<K, L> {
         self.rows.insert(key, (label(), weight));
     }
 
+    /// Adds the sums of another one.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, (label, weight)) in &other.rows {
+            self.add(*key, *weight, || label.clone());
+        }
+        self.add_other(other.other);
+    }
+
     /// Adds what has no key.
     pub(super) fn add_other(&mut self, weight: Weight) {
         self.other.add(weight);

@@ -20,7 +20,7 @@ use super::snapshot::{Counts, ThreadSnapshot};
 use super::spans::{Arrival, Spans, Stay};
 use super::spent::Origin;
 use super::state::{StateWord, WaitState};
-use super::target::{Selector, Target, TargetSpec};
+use super::target::{Target, TargetSpec};
 use super::thread::{Comm, NEVER, NO_CPU, State, Thread};
 use super::threads::{Slot, Threads};
 use super::timeline::{Holder, Runner};
@@ -394,6 +394,8 @@ impl Reconstruction {
         if record.tid == record.tgid {
             let parent_tgid = parent.map_or(0, |parent| parent.tgid);
             self.births.note(record.tgid, parent_tgid);
+            self.spans.ledger.forget_process(record.tgid);
+            self.spans.ledger.follow(record.tgid, parent_tgid);
         }
         let mut thread = Thread::unseen(record.tid, now_ns);
         thread.start_ns = record.start_ns;
@@ -451,8 +453,8 @@ impl Reconstruction {
             }
         }
         for target in &mut self.spans.ledger.targets {
-            if target.spec.selector == Selector::Command(record.tid) && target.exec_ns.is_none() {
-                target.exec_ns = Some(record.ts_ns);
+            if target.spec.selector.command() == Some(record.tid) && target.exec_ns.is_none() {
+                target.begin(record.tid, record.ts_ns);
             }
         }
         if let Some(slot) = self.threads.find(record.tid) {
@@ -470,6 +472,21 @@ impl Reconstruction {
         }
     }
 
+    /// Adds processes, by their ids, rising, to a target; what they have done so far does not count for it.
+    pub(super) fn join(&mut self, target: usize, tgids: &[u32], now_ns: u64) {
+        self.spans.ledger.join(target, tgids.iter().copied());
+        self.enroll_all(now_ns, |thread| tgids.binary_search(&thread.tgid).is_ok());
+    }
+
+    /// Puts threads into the targets that take them from now on.
+    fn enroll_all(&mut self, now_ns: u64, is_meant: impl Fn(&Thread) -> bool) {
+        for thread in self.threads.iter_mut().filter(|thread| is_meant(thread)) {
+            if self.spans.ledger.enroll(thread) {
+                thread.observed_from_ns = self.spans.not_before(thread, now_ns);
+            }
+        }
+    }
+
     /// Watches these targets from now on; threads that come to one count for it from `now_ns` on.
     pub(super) fn retarget(&mut self, specs: Vec<TargetSpec>, now_ns: u64) {
         let moved = self.spans.ledger.retarget(specs);
@@ -478,11 +495,9 @@ impl Reconstruction {
             thread.target = number.and_then(|number| moved.get(number).copied().flatten());
             if thread.target.is_none() {
                 thread.account = None;
-                if self.spans.ledger.enroll(thread) {
-                    thread.observed_from_ns = self.spans.not_before(thread, now_ns);
-                }
             }
         }
+        self.enroll_all(now_ns, |thread| thread.target.is_none());
     }
 
     /// The thread with this id, if need be as one that was never announced; the idle task is none.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use profiler_ebpf::Kind;
 
@@ -111,7 +112,7 @@ pub struct TargetSnapshot {
     /// Waits and stays on a run queue that have not ended.
     pub open: u64,
     /// Its threads one by one, the ended ones first; empty unless asked for.
-    pub threads: Vec<ThreadSnapshot>,
+    pub threads: Vec<Arc<ThreadSnapshot>>,
     /// Ended threads that are only in the total, because there were too many.
     pub unlisted: u64,
     /// When the command that it is about began to run.
@@ -239,14 +240,14 @@ impl Reconstruction {
             open.book(&mut account.figures, &mut Waiting::default());
             self.book_detail(&open, &mut account.detail);
             account.detail.rename(&names);
-            target.threads.push(ThreadSnapshot {
+            target.threads.push(Arc::new(ThreadSnapshot {
                 ended_ns: None,
                 now: open
                     .last
                     .map(|(what, elapsed_ns)| (what.share(), elapsed_ns)),
                 open: wait,
                 ..ThreadSnapshot::ended(thread, account, at_ns)
-            });
+            }));
         }
         for target in &mut targets {
             target.total.detail.rename(&names);
@@ -383,23 +384,24 @@ impl Snapshot {
 }
 
 fn threads_since(
-    now: &[ThreadSnapshot],
-    before: &[ThreadSnapshot],
+    now: &[Arc<ThreadSnapshot>],
+    before: &[Arc<ThreadSnapshot>],
     at_ns: u64,
-) -> Vec<ThreadSnapshot> {
+) -> Vec<Arc<ThreadSnapshot>> {
     let known: std::collections::HashMap<u64, &ThreadSnapshot> = before
         .iter()
-        .map(|thread| (thread.serial, thread))
+        .map(|thread| (thread.serial, &**thread))
         .collect();
     now.iter()
         .filter_map(|thread| match known.get(&thread.serial) {
             Some(before) if before.ended_ns.is_some() => None,
-            Some(before) => Some(ThreadSnapshot {
+            Some(before) => Some(Arc::new(ThreadSnapshot {
                 account: thread.account.since(&before.account),
                 observed_from_ns: thread.observed_from_ns.max(at_ns),
-                ..thread.clone()
-            }),
-            None => Some(thread.clone()),
+                open: thread.open.clone(),
+                ..**thread
+            })),
+            None => Some(Arc::clone(thread)),
         })
         .collect()
 }

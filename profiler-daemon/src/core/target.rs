@@ -1,6 +1,8 @@
 //! What the user wants to know about: which threads belong to a target, and its figures.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use wildmatch::WildMatch;
 
@@ -23,9 +25,31 @@ pub enum Selector {
     Tid(u32),
     /// All threads of a process from its next exec on: a command that was started for the purpose.
     Command(u32),
+    /// The same, and all processes that come of it.
+    CommandTree(u32),
+    /// All threads of these processes, of those that they make, and of those that [`super::Core::join`]
+    /// adds. A process that is once in stays in.
+    Tree(BTreeSet<u32>),
+    /// All threads of the host.
+    All,
     /// All threads with a name that fits (`*` and `?` stand for anything and for one character).
     /// A thread that once fitted stays in.
     Comm(WildMatch),
+}
+
+impl Selector {
+    /// The process that is to become a command, if it is about one.
+    pub(super) fn command(&self) -> Option<u32> {
+        match self {
+            Self::Command(pid) | Self::CommandTree(pid) => Some(*pid),
+            _ => None,
+        }
+    }
+
+    /// Whether what its processes make belongs to it, too.
+    fn follows(&self) -> bool {
+        matches!(self, Self::CommandTree(_) | Self::Tree(_))
+    }
 }
 
 /// A target as it was asked for.
@@ -46,10 +70,12 @@ pub(super) struct Target {
     pub(super) spec: TargetSpec,
     pub(super) account: Account,
     pub(super) worst: Worst,
-    pub(super) ended: Vec<ThreadSnapshot>,
+    pub(super) ended: Vec<Arc<ThreadSnapshot>>,
     /// Threads that ended and are not in [`Self::ended`], because it was full.
     pub(super) unlisted: u64,
-    /// For [`Selector::Command`]: when it began.
+    /// For [`Selector::Tree`] and [`Selector::CommandTree`]: its processes, as far as they came to it.
+    members: BTreeSet<u32>,
+    /// For commands: when it began.
     pub(super) exec_ns: Option<u64>,
 }
 
@@ -58,7 +84,12 @@ const MAX_ENDED: usize = 10_000;
 
 impl Target {
     pub(super) fn new(spec: TargetSpec) -> Self {
+        let members = match &spec.selector {
+            Selector::Tree(tgids) => tgids.clone(),
+            _ => BTreeSet::new(),
+        };
         Self {
+            members,
             spec,
             account: Account::default(),
             worst: Worst::default(),
@@ -73,18 +104,31 @@ impl Target {
             Selector::Pid(pid) => tgid == *pid,
             Selector::Tid(wanted) => tid == *wanted,
             Selector::Command(pid) => tgid == *pid && self.exec_ns.is_some(),
+            Selector::CommandTree(_) | Selector::Tree(_) => self.members.contains(&tgid),
+            Selector::All => true,
             Selector::Comm(pattern) => {
                 std::str::from_utf8(comm.as_bytes()).is_ok_and(|name| pattern.matches(name))
             }
         }
     }
 
+    /// The command has begun.
+    pub(super) fn begin(&mut self, pid: u32, now_ns: u64) {
+        self.exec_ns = Some(now_ns);
+        self.members.insert(pid);
+    }
+
     pub(super) fn end(&mut self, row: ThreadSnapshot) {
         if self.ended.len() < MAX_ENDED {
-            self.ended.push(row);
+            self.ended.push(Arc::new(row));
         } else {
             self.unlisted += 1;
         }
+    }
+
+    pub(super) fn forget_ended(&mut self) {
+        self.unlisted += self.ended.len() as u64;
+        self.ended.clear();
     }
 
     pub(super) fn clear(&mut self) {
@@ -105,6 +149,34 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// A process was made, or found to be another's child: it follows that one. Returns whether it came
+    /// to a target by that.
+    pub(super) fn follow(&mut self, tgid: u32, parent_tgid: u32) -> bool {
+        let mut came = false;
+        for target in &mut self.targets {
+            if target.spec.selector.follows() && target.members.contains(&parent_tgid) {
+                came |= target.members.insert(tgid);
+            }
+        }
+        came
+    }
+
+    /// A process is new: what had its id before is gone.
+    pub(super) fn forget_process(&mut self, tgid: u32) {
+        for target in &mut self.targets {
+            target.members.remove(&tgid);
+        }
+    }
+
+    /// Adds processes to a [`Selector::Tree`].
+    pub(super) fn join(&mut self, target: usize, tgids: impl IntoIterator<Item = u32>) {
+        if let Some(target) = self.targets.get_mut(target)
+            && matches!(target.spec.selector, Selector::Tree(_))
+        {
+            target.members.extend(tgids);
+        }
+    }
+
     /// Does the same to all figures that a thread counts for.
     #[inline]
     pub(super) fn book(&mut self, thread: &mut Thread, mut entry: impl FnMut(&mut Figures)) {

@@ -48,6 +48,9 @@ const LOOK_AFTER_NS: u64 = 1_000_000_000;
 /// Least time between two looks: each goes through all threads of the host.
 const LOOK_EVERY_NS: u64 = 10_000_000_000;
 
+/// Stands for all processes in [`Engine::watched`]; no process has this id.
+const EVERYBODY: [u32; 1] = [0];
+
 /// What the loop has done, for the daemon's own metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
@@ -144,13 +147,17 @@ impl Engine {
         if !self.stacks {
             return;
         }
-        let mut tgids: Vec<u32> = self.core.watched().collect();
+        let mut tgids: Vec<u32> = if self.core.watches_all() {
+            EVERYBODY.to_vec()
+        } else {
+            self.core.watched().collect()
+        };
         tgids.sort_unstable();
         tgids.dedup();
         if tgids == self.watched {
             return;
         }
-        let chosen = if tgids.len() > MAX_EVIDENCE_TARGETS as usize {
+        let chosen = if tgids == EVERYBODY || tgids.len() > MAX_EVIDENCE_TARGETS as usize {
             EvidenceTargets::All
         } else {
             EvidenceTargets::Processes(&tgids)

@@ -1,7 +1,9 @@
 //! What drives the flow: the loop between kernel and core, and the commands that use it.
 //!
 //! * [`engine`]: waits for records, has the core take them in, answers questions in between.
-//! * [`attach`]: measures a target and reports; [`gate`] starts a command for it.
+//! * [`targets`]: what the command line wants to be measured; [`gate`] starts a command for it.
+//! * `measuring` measures targets until something ends that, and `reporting` prints what came of it.
+//! * [`attach`]: measures targets and reports.
 //! * [`service`]: measures for good and serves the figures over [`http`].
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
@@ -15,7 +17,10 @@ pub mod config;
 pub mod engine;
 pub mod gate;
 pub mod http;
+mod measuring;
 mod options;
+mod reporting;
 pub mod service;
+pub mod targets;
 mod user_stacks;
 mod witness;

@@ -11,11 +11,11 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::attach::dropped;
 use super::config::{Config, Overrides};
 use super::engine::{Engine, EngineGone, Handle};
 use super::http::{self, Figures, Limits};
 use super::options;
+use super::reporting::dropped;
 use crate::cli::Run;
 use crate::core::Snapshot;
 use crate::exit::{Exit, Failure};

@@ -22,19 +22,36 @@ fn rank(id: &str, controllers: &str) -> u8 {
 /// paths. [`Unit::Root`] if it is in no cgroup, or nothing can be made of the text.
 #[must_use]
 pub fn unit_of(text: &str) -> Unit {
-    let lines = text.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':');
-        let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        path.starts_with('/').then(|| {
-            // The kernel says so of a cgroup that was removed while a process was still in it.
-            let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-            (rank(id, controllers), rules::unit_of_path(path))
-        })
-    });
     // Of equal ones the first counts.
-    lines
+    paths(text)
+        .map(|its| (rank(its.id, its.controllers), rules::unit_of_path(its.path)))
         .min_by_key(|(rank, unit)| (std::cmp::Reverse(unit.says()), *rank))
         .map_or(Unit::Root, |(_, unit)| unit)
+}
+
+/// One line of a `/proc/PID/cgroup`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The hierarchy's number; 0 for the unified one.
+    pub id: &'a str,
+    /// Its controllers or its name.
+    pub controllers: &'a str,
+    /// The cgroup's path in it.
+    pub path: &'a str,
+}
+
+/// The lines of a `/proc/PID/cgroup` that have a path.
+pub fn paths(text: &str) -> impl Iterator<Item = Place<'_>> {
+    text.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        path.starts_with('/').then(|| Place {
+            id,
+            controllers,
+            // The kernel says so of a cgroup that was removed while a process was still in it.
+            path: path.strip_suffix(" (deleted)").unwrap_or(path),
+        })
+    })
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //! Reading `/proc/PID/cgroup` takes a lock that the kernel may hold for long while many cgroups come and
 //! go, so neither the drain nor the server may wait for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::registry::{Known, Registry};
+use super::selection::Selection;
 use crate::core::Birth;
 
 /// News of births are best brought no more often than this: a wakeup for each would disturb an idle host,
@@ -22,6 +23,7 @@ const MAX_MESSAGES: usize = 64;
 enum Message {
     Births(Vec<Birth>),
     Question(Vec<u32>, oneshot::Sender<HashMap<u32, Known>>),
+    Selection(Vec<Selection>, oneshot::Sender<Vec<BTreeSet<u32>>>),
 }
 
 /// The keeper has ended, which it does only when something in it broke.
@@ -61,6 +63,17 @@ impl Keeper {
         self.ask(tgids)?.blocking_recv().map_err(|_| KeeperGone)
     }
 
+    /// The processes that each of these selections takes now.
+    pub async fn select(
+        &self,
+        selections: Vec<Selection>,
+    ) -> Result<Vec<BTreeSet<u32>>, KeeperGone> {
+        let (answer, reply) = oneshot::channel();
+        let question = Message::Selection(selections, answer);
+        self.messages.try_send(question).map_err(|_| KeeperGone)?;
+        reply.await.map_err(|_| KeeperGone)
+    }
+
     fn ask(&self, tgids: Vec<u32>) -> Result<oneshot::Receiver<HashMap<u32, Known>>, KeeperGone> {
         let (answer, reply) = oneshot::channel();
         let question = Message::Question(tgids, answer);
@@ -83,6 +96,10 @@ fn keep(mut registry: Registry, inbox: &Receiver<Message>) {
             Message::Question(tgids, answer) => {
                 // Whoever asked may have gone away since.
                 let _ = answer.send(registry.known(tgids, now));
+            }
+            Message::Selection(selections, answer) => {
+                registry.refresh(now);
+                let _ = answer.send(registry.select(&selections, now));
             }
         }
     }

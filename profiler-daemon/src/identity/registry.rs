@@ -7,7 +7,7 @@
 //!
 //! What has ended is forgotten after a grace time; a cgroup is forgotten with its last process.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use super::hierarchy::unit_of;
 use super::keeper::LEARN_EVERY;
 use super::names::Node;
+use super::selection::Selection;
 use super::unit::{Unit, clean};
 use crate::core::Birth;
 
@@ -146,6 +147,20 @@ impl Registry {
         }
     }
 
+    /// [`Self::discover`], and reads anew those whose last look is some seconds old: they may have been
+    /// moved.
+    pub fn refresh(&mut self, now: Instant) {
+        for tgid in self.alive() {
+            let is_fresh = |its: &Process| {
+                let read = its.read.filter(|_| its.gone.is_none());
+                read.is_some_and(|at| now.saturating_duration_since(at) < FRESH)
+            };
+            if !self.processes.get(&tgid).is_some_and(is_fresh) {
+                self.look(tgid, now);
+            }
+        }
+    }
+
     /// Takes note of processes that began, in their order. Nothing is read: [`Self::look_at_born`] does.
     pub fn born(&mut self, births: &[Birth], now: Instant) {
         for birth in births {
@@ -245,6 +260,42 @@ impl Registry {
                 self.free.push(number);
             }
         }
+    }
+
+    /// The processes that each of these selections takes, as far as they are known; those that have ended
+    /// are left out.
+    pub fn select(&mut self, selections: &[Selection], now: Instant) -> Vec<BTreeSet<u32>> {
+        let texts: Vec<(Box<str>, u32)> = self
+            .numbers
+            .iter()
+            .map(|(text, number)| (text.clone(), *number))
+            .collect();
+        // Each cgroup is looked at once, however many processes are in it.
+        let mut takers: HashMap<u32, Vec<bool>> = HashMap::new();
+        for (text, number) in texts {
+            let label = self.label(number, now);
+            let cgroup = self.cgroups.get(number as usize).and_then(Option::as_ref);
+            let Some(cgroup) = cgroup else { continue };
+            let takes = |its: &Selection| its.takes(&text, &cgroup.unit, &label);
+            takers.insert(number, selections.iter().map(takes).collect());
+        }
+        let chosen = |place: usize| {
+            let is_in = |process: &Process| {
+                let takes = process.cgroup.and_then(|number| takers.get(&number));
+                process.gone.is_none() && takes.is_some_and(|takes| takes[place])
+            };
+            let processes = self.processes.iter();
+            let chosen = processes.filter(|(_, process)| is_in(process));
+            chosen.map(|(tgid, _)| *tgid).collect()
+        };
+        (0..selections.len()).map(chosen).collect()
+    }
+
+    /// The labels of all units that are known, for those who look for one.
+    pub fn labels(&mut self, now: Instant) -> BTreeSet<String> {
+        let numbers: Vec<u32> = self.numbers.values().copied().collect();
+        let labels = numbers.into_iter().map(|number| self.label(number, now));
+        labels.collect()
     }
 
     /// How much is kept.

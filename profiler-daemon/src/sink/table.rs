@@ -126,6 +126,7 @@ fn heading(report: &Report, text: TextOptions) -> String {
         "tid" => format!("thread {value}"),
         "comm" => format!("threads named {value}"),
         "command" => format!("command: {value}"),
+        "host" => "the whole host".to_owned(),
         kind => format!("{} {value}", safe(kind)),
     };
     let mut line = format!(

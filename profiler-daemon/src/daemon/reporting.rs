@@ -1,0 +1,169 @@
+//! From what was measured to reports, and to where they go.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use anyhow::Context;
+
+use super::measuring::{End, Measured, Session};
+use crate::cli::{Output, View};
+use crate::core::TargetSnapshot;
+use crate::exit::Failure;
+use crate::identity::Known;
+use crate::sink::json;
+use crate::sink::report::{self, Dropped, Report, ReportFacts};
+use crate::sink::table::{self, TableOptions};
+use crate::sink::text::TextOptions;
+use crate::source::{CpuLosses, Losses};
+
+/// Threads that the table lists; JSON has them all.
+const MAX_THREADS: usize = 50;
+
+/// A report for each target, in their order.
+pub(super) fn reports(
+    session: &Session,
+    measured: &Measured,
+    end: End,
+) -> Result<Vec<Report>, Failure> {
+    let known = known(session, measured)?;
+    let known = |tgid: u32| known.get(&tgid).cloned().unwrap_or_default();
+    let End { mut notes, command } = end;
+    if session.hidden > 0 {
+        notes.push(format!(
+            "{} threads of this host are hidden from BPF programs by its kernel: what follows them on a CPU \
+             is partly unknown",
+            session.hidden
+        ));
+    }
+    notes.extend(measured.lacks.iter().cloned());
+    let dropped = dropped(&measured.losses);
+    let targets = session.targets.list().iter();
+    let reports = targets
+        .zip(&measured.snapshot.targets)
+        .map(|(target, seen)| {
+            let facts = ReportFacts {
+                version: env!("CARGO_PKG_VERSION"),
+                start_unix_ns: session.start_unix_ns,
+                target_kind: target.kind(),
+                target_value: &target.value(),
+                dropped: &dropped,
+                missed: measured.losses.missed,
+                clock_error_ns: Some(measured.clock_error_ns),
+                wakeups: measured.wakeups,
+                unit_of: &|tgid| known(tgid).unit,
+                name_of: &|tgid| known(tgid).name,
+                user_stack_of: &|tgid, number| {
+                    let stack = measured.user_stacks.get(&(tgid, number));
+                    stack.cloned().unwrap_or_default()
+                },
+                notes: &notes,
+                exit: command
+                    .filter(|_| target.kind() == "command")
+                    .map(command_end),
+            };
+            Report::new(&measured.snapshot, seen, &facts)
+        });
+    Ok(reports.collect())
+}
+
+/// All processes that a report may name.
+fn known(session: &Session, measured: &Measured) -> Result<HashMap<u32, Known>, Failure> {
+    let mut tgids: BTreeSet<u32> = BTreeSet::new();
+    for target in &measured.snapshot.targets {
+        tgids.extend(processes(target));
+    }
+    tgids.remove(&0);
+    Ok(session.keeper.known_now(tgids.into_iter().collect())?)
+}
+
+/// The processes of a target, and those that kept it from a CPU.
+pub(super) fn processes(target: &TargetSnapshot) -> impl Iterator<Item = u32> + '_ {
+    let culprits = target.total.detail.culprits.rows().into_iter();
+    culprits
+        .map(|(_, who, _)| who.tgid)
+        .chain(target.threads.iter().map(|thread| thread.tgid))
+}
+
+/// Records that the rings had no room for.
+pub(super) fn dropped(losses: &Losses) -> Vec<Dropped> {
+    let of_cpu = |(cpu, losses): (usize, &CpuLosses)| {
+        let cpu = u32::try_from(cpu).unwrap_or(u32::MAX);
+        losses.by_kind().map(move |(kind, count)| Dropped {
+            cpu,
+            kind: kind.name(),
+            count,
+        })
+    };
+    losses.cpus.iter().enumerate().flat_map(of_cpu).collect()
+}
+
+fn command_end(status: ExitStatus) -> report::Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => report::Exit::Code(code),
+        (None, signal) => report::Exit::Signal(signal.unwrap_or(0)),
+    }
+}
+
+/// Where reports go.
+pub(super) struct Printer {
+    out: Box<dyn Write>,
+    output: Output,
+    table: TableOptions,
+}
+
+impl Printer {
+    /// To this file, or to the standard output. A file is opened at once, so that nobody measures for an
+    /// hour to find that it can't be written.
+    pub(super) fn open(path: Option<&Path>, output: Output, view: View) -> Result<Self, Failure> {
+        let out: Box<dyn Write> = match path {
+            None => Box::new(std::io::stdout()),
+            Some(path) => Box::new(File::create(path).map_err(|error| {
+                Failure::usage(format!(
+                    "cannot write {}: {error}; give --output-file a place that can be written",
+                    path.display()
+                ))
+            })?),
+        };
+        let table = TableOptions {
+            // A file gets no colours, wherever the standard output goes.
+            text: match path {
+                Some(_) => TextOptions::PLAIN,
+                None => TextOptions::for_stdout(),
+            },
+            max_threads: MAX_THREADS,
+            all: view.all,
+            worst: view.worst,
+            explain: view.explain,
+        };
+        Ok(Self { out, output, table })
+    }
+
+    /// Prints reports: each as a line of JSON of its own, or as tables with an empty line between them.
+    pub(super) fn print(&mut self, reports: &[Report]) -> anyhow::Result<()> {
+        match self.write(reports).and_then(|()| self.out.flush()) {
+            // Whoever read it has seen enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.context("cannot write the report"),
+        }
+    }
+
+    fn write(&mut self, reports: &[Report]) -> std::io::Result<()> {
+        for (number, report) in reports.iter().enumerate() {
+            match self.output {
+                Output::Json => json::write(report, &mut self.out)?,
+                Output::Table => {
+                    if number > 0 {
+                        self.out.write_all(b"\n")?;
+                    }
+                    self.out
+                        .write_all(table::render(report, &self.table).as_bytes())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
