@@ -41,6 +41,12 @@ pub enum Command {
     Run(Run),
     /// Say what this host allows, and what follows from what it lacks
     Check(Check),
+    /// Write the man pages and the shells' completions to a directory (for packages)
+    #[command(hide = true)]
+    Generate {
+        /// The directory; it is made if it is not there.
+        directory: PathBuf,
+    },
     /// Wait to be measured, then become the command (internal: `attach -- COMMAND` uses it)
     #[command(hide = true)]
     ExecGate {

@@ -7,11 +7,13 @@
 //! * [`identity`]: whom processes belong to: units, containers, pods.
 //! * [`sink`]: figures become reports and metrics.
 //! * [`daemon`]: what drives the flow, and the commands: [`cli`] is the command line, [`exit`] how they end.
+//! * [`generate`]: man pages and completions, from the command line's definition.
 
 pub mod cli;
 pub mod core;
 pub mod daemon;
 pub mod exit;
+pub mod generate;
 pub mod identity;
 pub mod sink;
 pub mod source;

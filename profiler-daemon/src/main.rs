@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use schedscope::cli::{Cli, Command};
-use schedscope::daemon;
 use schedscope::exit::Failure;
+use schedscope::{daemon, generate};
 
 fn main() -> ExitCode {
     // clap ends the process itself, with code 2 for wrong usage.
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<u8, Failure> {
     match command {
         Command::Attach(args) => daemon::attach::attach(args),
+        Command::Generate { directory } => Ok(generate::write(directory)?),
         Command::ExecGate { command } => Ok(daemon::gate::become_command(command)?),
         Command::Run(args) => daemon::service::run(args),
         Command::Check(args) => daemon::check::check(args),

@@ -1,6 +1,8 @@
 //! `schedscope run` as a service manager and Prometheus meet it.
 
 mod common;
+#[path = "service/manager.rs"]
+mod manager;
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -186,6 +186,12 @@ impl Core {
         self.machine.threads.find(tid).is_some()
     }
 
+    /// Threads of the host that are alive, as far as they are known.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.machine.threads.len()
+    }
+
     /// Threads of the target with this number that are alive.
     #[must_use]
     pub fn alive(&self, target: usize) -> usize {

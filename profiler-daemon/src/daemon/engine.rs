@@ -208,6 +208,13 @@ impl Engine {
         self.tell_births();
     }
 
+    /// Does once what is done of the kernel later, when privileges have been given up.
+    pub fn rehearse(&mut self) -> anyhow::Result<()> {
+        self.kernel.calibrate()?;
+        self.kernel.threads()?;
+        Ok(())
+    }
+
     /// Has this keeper told which processes begin.
     pub fn tell(&mut self, keeper: Keeper) {
         self.keeper = Some((keeper, Instant::now()));

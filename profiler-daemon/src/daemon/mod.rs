@@ -8,6 +8,7 @@
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
 //! * [`http`]: serves `/metrics` and `/healthz`.
+//! * `notify`: tells the service manager how the service is; `privileges`: gives up what it needs no more.
 //! * `options`, `witness` and `user_stacks`: flags to settings, what the probes saw of waits to what the
 //!   core makes of it, addresses to names.
 
@@ -18,7 +19,9 @@ pub mod engine;
 pub mod gate;
 pub mod http;
 mod measuring;
+mod notify;
 mod options;
+mod privileges;
 mod reporting;
 pub mod service;
 pub mod targets;

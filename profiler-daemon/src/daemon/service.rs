@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use super::config::{Config, Overrides};
 use super::engine::{Engine, EngineGone, Handle};
 use super::http::{self, Figures, Limits};
-use super::options;
 use super::reporting::dropped;
+use super::{notify, options, privileges};
 use crate::cli::Run;
 use crate::core::Snapshot;
 use crate::exit::{Exit, Failure};
@@ -56,16 +56,23 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
         .iter()
         .map(super::config::Target::spec)
         .collect();
-    let mut engine = Engine::start(
+    let engine = Engine::start(
         &options::for_service(&config),
         targets,
         config.drain.max_interval,
     )
     .map_err(options::start_failure)?;
+    if let Some(lack) = engine.symbols_lack() {
+        eprintln!(
+            "schedscope: stacks have no names, so reasons of some waits stay unknown: {lack}"
+        );
+    }
+    let (handle, drain_thread) = engine.spawn()?;
+    give_up_privileges(&handle, &config).await?;
     let keeper = Keeper::start(Registry::default())
         .context("cannot start the thread that knows the units of processes")?;
-    engine.tell(keeper.clone());
-    let (handle, drain_thread) = engine.spawn()?;
+    let told = keeper.clone();
+    handle.ask(move |engine| engine.tell(told)).await?;
     let host = Arc::new(Host::new(handle.clone(), keeper));
     let (stop, mut stopped) = watch::channel(false);
     let server = tokio::spawn(http::serve(
@@ -85,33 +92,57 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let life = tokio::spawn(notify::show_life(handle));
     let mut sampler = tokio::spawn(sample_probes(config.probes.stats_interval));
     let mut gone = std::pin::pin!(watch_over(drain_thread));
+    notify::ready();
     let outcome = loop {
         tokio::select! {
-            _ = hangup.recv() => match load(args.config.as_ref(), &args.overrides) {
-                Ok(new) => {
-                    sampler.abort();
-                    sampler = tokio::spawn(sample_probes(new.probes.stats_interval));
-                    reload(&host, &config, &new).await?;
-                    config = new;
+            _ = hangup.recv() => {
+                notify::reloading();
+                match load(args.config.as_ref(), &args.overrides) {
+                    Ok(new) => {
+                        sampler.abort();
+                        sampler = tokio::spawn(sample_probes(new.probes.stats_interval));
+                        reload(&host, &config, &new).await?;
+                        config = new;
+                    }
+                    // What ran goes on as it was.
+                    Err(Failure { error, .. }) => {
+                        eprintln!("schedscope: configuration not read again: {error:#}");
+                    }
                 }
-                // What ran goes on as it was.
-                Err(Failure { error, .. }) => {
-                    eprintln!("schedscope: configuration not read again: {error:#}");
-                }
-            },
+                notify::ready();
+            }
             _ = interrupt.recv() => break Ok(Exit::Done as u8),
             _ = terminate.recv() => break Ok(Exit::Done as u8),
             error = &mut gone => break Err(error.into()),
         }
     };
+    notify::stopping();
     sampler.abort();
+    life.abort();
     // Nobody listens only when the server has ended already.
     let _ = stop.send(true);
     let _ = server.await;
     eprintln!("schedscope: ended");
     outcome
+}
+
+/// Gives up what is not needed once the probes are attached, in the two threads that there are.
+async fn give_up_privileges(drain: &Handle, config: &Config) -> anyhow::Result<()> {
+    let costs_sampled = config.probes.stats_interval.is_some();
+    let given_up =
+        drain.ask(move |engine| privileges::give_up(costs_sampled, || engine.rehearse().is_ok()));
+    let kept = given_up
+        .await?
+        .and_then(privileges::keep)
+        .context("cannot give up capabilities")?;
+    eprintln!(
+        "schedscope: probes attached; capabilities kept: {}",
+        privileges::names(kept)
+    );
+    Ok(())
 }
 
 /// Ends when the drain thread does, which it never should.

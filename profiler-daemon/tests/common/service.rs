@@ -29,9 +29,18 @@ impl Service {
     /// Starts `schedscope run` on a free port, and returns when it is healthy.
     #[track_caller]
     pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        Self::start_with([], arguments)
+    }
+
+    /// [`Self::start`] with these variables in its environment.
+    #[track_caller]
+    pub(crate) fn start_with<'a, S: AsRef<OsStr>>(
+        environment: impl IntoIterator<Item = (&'a str, &'a str)>,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
         let address = free_address();
         let mut command = schedscope(["run", "--listen", &address.to_string()]);
-        command.args(arguments);
+        command.envs(environment).args(arguments);
         let mut service = Self {
             running: Running::start(command),
             address,
