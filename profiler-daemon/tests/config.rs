@@ -93,13 +93,15 @@ fn the_table_of_keys_has_all_keys_and_no_other() {
     let known = toml::from_str::<Config>("stranger = 1")
         .expect_err("unknown")
         .to_string();
-    for name in ["listen", "ring", "probes", "drain", "target"] {
+    for name in [
+        "listen", "ring", "probes", "drain", "metrics", "units", "target",
+    ] {
         assert!(known.contains(name), "{known}");
     }
     assert_eq!(
         known.matches('`').count(),
-        12,
-        "five sections and the stranger: {known}"
+        16,
+        "seven sections and the stranger: {known}"
     );
 }
 
@@ -156,7 +158,7 @@ fn unknown_keys_are_named_with_the_nearest() {
         "colour = \"blue\"\n",
         "x.toml:1: unknown key `colour`; known keys: listen, ring.records_per_cpu, probes.wakeups, \
          probes.reasons, probes.wakers, probes.stacks, \
-         probes.clock, probes.stats_interval, drain.max_interval, target.name, target.pid, target.tid, \
+         probes.clock, probes.stats_interval, drain.max_interval, metrics.window, units.max, target.name, target.pid, target.tid, \
          target.comm",
     );
 }

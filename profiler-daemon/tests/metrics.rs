@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use schedscope::core::decode::Event;
 use schedscope::core::{Core, Selector, Stream, TargetSpec};
 use schedscope::sink::metrics::catalogue::{self, CATALOGUE, Type};
+use schedscope::sink::metrics::protobuf::{self, MetricFamily};
 use schedscope::sink::metrics::{Exporter, program};
 use support::shop::shop;
 use support::{DEAD, MS, S, START_NS, expect_file, fork, gap, history, scrape, switch, wakeup};
@@ -17,6 +18,7 @@ use support::{DEAD, MS, S, START_NS, expect_file, fork, gap, history, scrape, sw
 fn parse(text: &str) -> BTreeMap<String, f64> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split(" # {").next().unwrap_or(line))
         .map(|line| {
             let (series, value) = line.rsplit_once(' ').expect("a series and its value");
             let value = value.parse().expect("a number");
@@ -188,6 +190,117 @@ fn waits_that_go_on_are_told_in_all_states() {
         ),
         ("waiting_threads{target=\"host\",state=\"lock\"}", "0"),
     ]);
+}
+
+/// The value of a series of the protobuf form, and the series in the words of the text.
+fn series_of(family: &MetricFamily, metric: &protobuf::Metric) -> (String, f64) {
+    let labels = metric.label.iter();
+    let labels: Vec<String> = labels
+        .map(|label| format!("{}=\"{}\"", label.name, label.value))
+        .collect();
+    let braces = if labels.is_empty() {
+        String::new()
+    } else {
+        format!("{{{}}}", labels.join(","))
+    };
+    let value = match (&metric.counter, &metric.gauge, &metric.histogram) {
+        (Some(counter), None, None) => counter.value,
+        (None, Some(gauge), None) => gauge.value,
+        (None, None, Some(histogram)) => histogram.sample_sum,
+        _ => panic!("one kind of value: {metric:?}"),
+    };
+    let suffix = if metric.histogram.is_some() {
+        "_sum"
+    } else {
+        ""
+    };
+    (format!("{}{suffix}{braces}", family.name), value)
+}
+
+#[test]
+fn protobuf_says_the_same_as_text() {
+    let scrape = scrape(shop());
+    let text = parse(&Exporter::new().prometheus(&scrape).expect("encodes"));
+    let families = protobuf::decode(&Exporter::new().protobuf(&scrape)).expect("decodes");
+    let mut seen = 0;
+    for family in &families {
+        for metric in &family.metric {
+            let (series, value) = series_of(family, metric);
+            let expected = text.get(&series);
+            assert_eq!(expected, Some(&value), "{series}");
+            seen += 1;
+            if let Some(histogram) = &metric.histogram {
+                let count = text[&series.replacen("_sum", "_count", 1)];
+                assert_eq!((histogram.sample_count as f64).to_bits(), count.to_bits());
+                seen += 1 + histogram.bucket.len();
+            }
+            // Everything began with the window, or when the unit was told.
+            let created = metric.counter.and_then(|counter| counter.created);
+            let began = scrape.unix_ns - (scrape.snapshot.at_ns - scrape.snapshot.start_ns);
+            assert!(created.is_none_or(|its| its.seconds.unsigned_abs() >= began / 1_000_000_000));
+        }
+    }
+    assert_eq!(seen, text.len(), "nothing is left out");
+}
+
+#[test]
+fn native_buckets_hold_what_the_classic_ones_do() {
+    let scrape = scrape(history(false));
+    let families = protobuf::decode(&Exporter::new().protobuf(&scrape)).expect("decodes");
+    let mut histograms = 0;
+    for family in families.iter().filter(|family| family.kind == 4) {
+        for metric in &family.metric {
+            let histogram = metric.histogram.as_ref().expect("it is one");
+            let (mut count, mut sum) = (0, histogram.zero_count);
+            for delta in &histogram.positive_delta {
+                count += delta;
+                sum += u64::try_from(count).expect("a count");
+            }
+            assert_eq!(sum, histogram.sample_count, "{}", family.name);
+            let last = histogram.bucket.last().expect("+Inf");
+            assert_eq!(last.cumulative_count, histogram.sample_count);
+            let places: u32 = histogram.positive_span.iter().map(|span| span.length).sum();
+            assert_eq!(places as usize, histogram.positive_delta.len());
+            histograms += 1;
+        }
+    }
+    assert_eq!(
+        histograms,
+        2 * 2 + 3,
+        "host and web twice, two units and the others"
+    );
+}
+
+#[test]
+fn exemplars_tell_the_longest_waits() {
+    let scrape = scrape(history(false));
+    let openmetrics = Exporter::new().openmetrics(&scrape).expect("encodes");
+    let exemplars: Vec<&str> = openmetrics
+        .lines()
+        .filter(|line| line.contains(" # {"))
+        .collect();
+    // The worker lost its CPU for 50 ms, which ended 451 ms after the start.
+    let began = (scrape.unix_ns / 1_000_000_000 - 1) as f64;
+    let line = format!(
+        "schedscope_runqueue_delay_seconds_bucket{{le=\"0.05\",target=\"web\"}} 10 # \
+         {{thread=\"web-worker/101\",culprit=\"hog/500\"}} 0.05 {:.3}",
+        began + 0.451
+    );
+    assert!(
+        exemplars.contains(&line.as_str()),
+        "{line} in {exemplars:#?}"
+    );
+    assert!(exemplars.iter().all(|line| line.contains("target=\"web\"")));
+    let plain = Exporter::new().prometheus(&scrape).expect("encodes");
+    assert!(!plain.contains(" # "), "the older format has none");
+    let families = protobuf::decode(&Exporter::new().protobuf(&scrape)).expect("decodes");
+    let exemplars = families.iter().flat_map(|family| &family.metric);
+    let buckets = exemplars.filter_map(|metric| metric.histogram.as_ref());
+    let count = buckets
+        .flat_map(|its| &its.bucket)
+        .filter(|b| b.exemplar.is_some())
+        .count();
+    assert_eq!(count, openmetrics.matches(" # {").count());
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! Targets that come, stay and go while the core measures, and processes that come to targets.
 
+mod support;
+
 use std::collections::BTreeSet;
 
 use profiler_ebpf::{Fork, RawRecord, Switch, ThreadRecord, switch_flags};
 use schedscope::core::decode::Event;
-use schedscope::core::{Core, Selector, Share, Snapshot, Stream, TargetSpec};
+use schedscope::core::{
+    Core, Figures, Selector, Share, Snapshot, Spent, Stream, TargetSpec, UnitNews, UnitNumber,
+    UnitSnapshot,
+};
+use support::{MS, START_NS, asleep, core, fork as birth, history, on_cpu};
 
 fn spec(name: &str, tid: u32) -> TargetSpec {
     TargetSpec {
@@ -197,4 +203,99 @@ fn processes_that_join_count_from_then_on() {
         .map(|t| (t.identity.tid, t.account.figures.observed_ns()))
         .collect();
     assert_eq!(observed, [(50, 50), (51, 20)]);
+}
+
+/// Takes in what belongs to which unit, as of now.
+fn learn(core: &mut Core, placed: &[(u32, u16)], closed: &[u16]) {
+    core.learn_units(&UnitNews {
+        placed: placed
+            .iter()
+            .map(|&(tgid, number)| (tgid, UnitNumber(number)))
+            .collect(),
+        closed: closed.iter().map(|&number| UnitNumber(number)).collect(),
+        ..UnitNews::default()
+    });
+}
+
+/// The unit with this name; the others' is empty.
+#[track_caller]
+fn unit(snapshot: &Snapshot, label: &str) -> UnitSnapshot {
+    let mut units = snapshot.units.iter();
+    let unit = units.find(|unit| &*unit.label == label);
+    unit.unwrap_or_else(|| panic!("no unit {label:?}")).clone()
+}
+
+/// What each unit has sums to what the host has.
+#[track_caller]
+fn assert_units_sum_up(snapshot: &Snapshot) {
+    for spent in Spent::all() {
+        let sum: u128 = snapshot
+            .units
+            .iter()
+            .map(|unit| unit.figures.spent(spent))
+            .sum();
+        assert_eq!(sum, snapshot.host.spent(spent), "{spent:?}");
+    }
+    let count = |figures: &Figures| (figures.runqueue_delay.count(), figures.wakeups);
+    let counts = snapshot.units.iter().map(|unit| count(&unit.figures));
+    let sum = counts.fold((0, 0), |sum, its| (sum.0 + its.0, sum.1 + its.1));
+    assert_eq!(sum, count(&snapshot.host));
+    let alive: usize = snapshot.units.iter().map(|unit| unit.alive).sum();
+    assert_eq!(alive, snapshot.alive);
+}
+
+#[test]
+fn units_sum_up_to_the_host_and_know_who_slowed_them() {
+    for lossy in [false, true] {
+        assert_units_sum_up(&history(lossy));
+    }
+    let snapshot = history(false);
+    // The stranger preempted a worker for 50 ms.
+    let (web, batch) = (
+        unit(&snapshot, "web.service"),
+        unit(&snapshot, "batch.service"),
+    );
+    assert_eq!(web.culprits, [(batch.serial, u128::from(50 * MS))]);
+    assert_eq!(web.figures.runqueue_delay.count(), 11);
+    assert_eq!((web.alive, batch.alive), (3, 1));
+}
+
+#[test]
+fn a_process_that_moves_counts_for_its_new_unit_from_then_on() {
+    let at = |ms: u64| START_NS + ms * MS;
+    let mut core = core(&[
+        on_cpu(100, b"web", 0),
+        ThreadRecord {
+            tgid: 500,
+            ..asleep(500, b"hog")
+        },
+    ]);
+    core.feed(&[], at(10));
+    learn(&mut core, &[(100, 2)], &[]);
+    core.feed(&[], at(30));
+    let snapshot = core.snapshot();
+    assert_units_sum_up(&snapshot);
+    let running = |label: &str| unit(&snapshot, label).figures.time(Share::Running);
+    assert_eq!(running("web.service"), u128::from(10 * MS));
+    assert_eq!(running("batch.service"), u128::from(20 * MS));
+    // Who is told of a unit that nobody knows, or that is gone, is among the others.
+    learn(&mut core, &[(500, 7)], &[2]);
+    core.feed(&[], at(40));
+    let snapshot = core.snapshot();
+    assert_eq!(snapshot.units.len(), 2);
+    let others = unit(&snapshot, "").figures;
+    assert_eq!(others.time(Share::Running), u128::from(10 * MS));
+    // The time from before is gone with the unit.
+    assert_eq!(others.time(Share::Blocked), u128::from(10 * MS));
+    // A child is where its parent is, and its number is used again for another unit.
+    core.learn_units(&UnitNews {
+        named: vec![(UnitNumber(2), "new.service".into())],
+        placed: vec![(100, UnitNumber(2))],
+        ..UnitNews::default()
+    });
+    core.feed(&[Stream::new(&[birth(at(41), 100, 103)])], at(50));
+    let snapshot = core.snapshot();
+    let new = unit(&snapshot, "new.service");
+    assert_eq!((new.serial, new.alive), (3, 2));
+    assert_eq!(new.figures.time(Share::Running), u128::from(10 * MS));
 }

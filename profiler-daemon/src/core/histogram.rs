@@ -246,6 +246,86 @@ impl LatencyHistogram {
     }
 }
 
+/// A copy of a histogram that takes only as much memory as it has different durations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compact {
+    /// As of [`LatencyHistogram::buckets`].
+    buckets: Box<[(u64, u64)]>,
+    max_ns: u64,
+}
+
+impl LatencyHistogram {
+    /// A copy that can be kept.
+    #[must_use]
+    pub fn compact(&self) -> Compact {
+        Compact {
+            buckets: self.buckets().collect(),
+            max_ns: self.max_ns,
+        }
+    }
+}
+
+impl Compact {
+    /// The buckets that hold something, as [`LatencyHistogram::buckets`].
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.buckets.iter().copied()
+    }
+
+    /// How many durations it holds.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.1).sum()
+    }
+
+    /// What was added since `earlier`, an older copy of the same histogram. Its maximum is exact if it is
+    /// the largest ever, else the end of its highest bucket.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut before = earlier.buckets().peekable();
+        let mut added = Vec::new();
+        for (end_ns, count) in self.buckets() {
+            while before.next_if(|bucket| bucket.0 < end_ns).is_some() {}
+            let was = before.next_if(|bucket| bucket.0 == end_ns);
+            let grown = count.saturating_sub(was.map_or(0, |bucket| bucket.1));
+            if grown > 0 {
+                added.push((end_ns, grown));
+            }
+        }
+        let top_ns = added.last().map_or(0, |bucket| bucket.0);
+        Self {
+            max_ns: if self.max_ns > earlier.max_ns {
+                self.max_ns
+            } else {
+                top_ns.min(self.max_ns)
+            },
+            buckets: added.into(),
+        }
+    }
+
+    /// The [`QUANTILES`] and the maximum with their names, in nanoseconds, as
+    /// [`LatencyHistogram::quantiles_ns`]. Zeros when empty.
+    #[must_use]
+    pub fn stats(&self) -> [(&'static str, u64); 5] {
+        // Nearest rank, in integers.
+        let quantile = |thousandths: u64| {
+            let rank = (self.count() * thousandths).div_ceil(1000).max(1);
+            let mut counted = 0;
+            let bucket = self.buckets.iter().find(|bucket| {
+                counted += bucket.1;
+                counted >= rank
+            });
+            bucket.map_or(0, |bucket| bucket.0.min(self.max_ns))
+        };
+        [
+            ("p50", quantile(500)),
+            ("p90", quantile(900)),
+            ("p99", quantile(990)),
+            ("p999", quantile(999)),
+            ("max", self.max_ns),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{LatencyHistogram, QUANTILES};
@@ -354,6 +434,15 @@ mod tests {
             prop_assert!(difference.max_ns() >= expected.max_ns());
             let allowed = expected.max_ns() as f64 * (1.0 + LatencyHistogram::RELATIVE_ERROR);
             prop_assert!(difference.max_ns() as f64 <= allowed);
+            let compact = later.compact().since(&earlier.compact());
+            prop_assert_eq!(
+                compact.buckets().collect::<Vec<_>>(),
+                difference.buckets().collect::<Vec<_>>()
+            );
+            prop_assert_eq!(compact.count(), difference.count());
+            let stats = compact.stats().map(|(_, ns)| ns);
+            prop_assert_eq!(&stats[..4], &difference.quantiles_ns()[..]);
+            prop_assert_eq!(stats[4], difference.max_ns());
         }
     }
 }

@@ -15,6 +15,7 @@
 //!   run queue into its causes.
 //! * `births`: which processes began.
 //! * `history`: what threads did of late, and `blame`: whose doing a wait was; [`who`] names them.
+//! * [`units`]: the same by unit, as it is told from outside who belongs to which.
 //! * [`figures`], [`histogram`] and [`ranking`]: what is counted, together an [`account`]; [`spent`] says
 //!   what time can be counted as, and [`worst`] keeps the longest waits.
 //! * [`snapshot`]: all figures at one moment.
@@ -44,6 +45,7 @@ mod target;
 mod thread;
 mod threads;
 mod timeline;
+pub mod units;
 pub mod who;
 mod why;
 pub mod worst;
@@ -67,6 +69,7 @@ pub use spent::{Cause, Origin, Share, Spent};
 pub use state::WaitState;
 pub use target::{Selector, TargetSpec};
 pub use thread::{Comm, Identity};
+pub use units::{UnitNews, UnitNumber, UnitSnapshot};
 pub use who::{Waker, WakerKind, Who};
 pub use why::Seen;
 pub use worst::{Link, LongWait, Waited, Worst};
@@ -160,6 +163,16 @@ impl Core {
         for target in &mut self.machine.spans.ledger.targets {
             target.forget_ended();
         }
+    }
+
+    /// From now on, keeps figures by unit. Everything is [`UnitNumber::OTHER`]'s until told otherwise.
+    pub fn keep_units(&mut self) {
+        self.machine.spans.ledger.units.keep(self.watermark_ns);
+    }
+
+    /// Takes in which units there are and which processes belong to them, from the watermark on.
+    pub fn learn_units(&mut self, news: &UnitNews) {
+        self.machine.learn_units(news, self.watermark_ns);
     }
 
     /// All figures as of the watermark.

@@ -4,6 +4,8 @@
 //! [`Spans`] book it, and opens the next. What is done when records contradict one another is in
 //! [`Conflict`].
 
+use std::sync::Arc;
+
 use profiler_ebpf::{Exec, Fork, Gap, RawRecord, Rename, Switch, Throttled, Wakeup};
 use profiler_ebpf::{switch_flags, thread_flags};
 
@@ -24,6 +26,7 @@ use super::target::{Target, TargetSpec};
 use super::thread::{Comm, NEVER, NO_CPU, State, Thread};
 use super::threads::{Slot, Threads};
 use super::timeline::{Holder, Runner};
+use super::units::{UnitNews, UnitNumber};
 use super::who::Departed;
 use super::why::{Evidence, call_of, wait_of};
 
@@ -80,6 +83,7 @@ impl Reconstruction {
         self.spans.conflicts = Conflicts::default();
         self.spans.ledger.host = Figures::default();
         self.spans.ledger.inflicted = Ranking::default();
+        self.spans.ledger.units.clear();
         for target in &mut self.spans.ledger.targets {
             target.clear();
         }
@@ -500,6 +504,48 @@ impl Reconstruction {
         self.enroll_all(now_ns, |thread| thread.target.is_none());
     }
 
+    /// Takes note of what units there are and who belongs to them, from `now_ns` on.
+    pub(super) fn learn_units(&mut self, news: &UnitNews, now_ns: u64) {
+        let closed = |number: UnitNumber| news.closed.contains(&number);
+        if !news.closed.is_empty() {
+            self.place(now_ns, |thread| {
+                closed(thread.unit).then_some(UnitNumber::OTHER)
+            });
+        }
+        let units = &mut self.spans.ledger.units;
+        for &number in &news.closed {
+            units.close(number);
+        }
+        for (number, label) in &news.named {
+            units.name(*number, Arc::clone(label), now_ns);
+        }
+        let mut placed = news.placed.clone();
+        placed.sort_unstable_by_key(|&(tgid, _)| tgid);
+        self.place(now_ns, |thread| {
+            let told = placed.binary_search_by_key(&thread.tgid, |&(tgid, _)| tgid);
+            told.ok().map(|place| placed[place].1)
+        });
+    }
+
+    /// Puts threads into the units that `unit_of` says. What they have done so far stays with the old ones.
+    fn place(&mut self, now_ns: u64, unit_of: impl Fn(&Thread) -> Option<UnitNumber>) {
+        for thread in self.threads.iter_mut() {
+            let units = &self.spans.ledger.units;
+            let number = unit_of(thread).map(|number| {
+                if units.has(number) {
+                    number
+                } else {
+                    UnitNumber::OTHER
+                }
+            });
+            if let Some(number) = number.filter(|&number| number != thread.unit) {
+                self.spans.settle_open(thread, now_ns);
+                thread.unit = number;
+            }
+        }
+        self.charge();
+    }
+
     /// The thread with this id, if need be as one that was never announced; the idle task is none.
     #[inline]
     fn find_or_meet(&mut self, tid: u32, now_ns: u64) -> Option<Slot> {
@@ -514,6 +560,12 @@ impl Reconstruction {
     }
 
     pub(super) fn add(&mut self, mut thread: Thread) -> Option<Slot> {
+        if thread.unit == UnitNumber::OTHER {
+            // One whose parent is not known has its process's.
+            let leader = self.threads.find(thread.tgid);
+            let leader = leader.and_then(|slot| self.threads.get(slot));
+            thread.unit = leader.map_or(UnitNumber::OTHER, |leader| leader.unit);
+        }
         self.spans.ledger.enroll(&mut thread);
         self.threads.insert(thread)
     }

@@ -18,6 +18,7 @@ use super::spans::What;
 use super::spent::{Cause, Share, Spent};
 use super::thread::{Comm, Identity, State, Thread};
 use super::timeline::Runner;
+use super::units::UnitSnapshot;
 use super::who::Who;
 use super::worst::{LongWait, Worst};
 
@@ -178,6 +179,8 @@ pub struct Snapshot {
     /// Who had a CPU while others were queued for it, by process (0: its birth was lost): for how long,
     /// of all threads of the host, as far as that was followed. The lighter ones are in `other`.
     pub inflicted: Ranking<u32, Who>,
+    /// The units, if figures by unit are kept: first the one that stands for all others.
+    pub units: Vec<UnitSnapshot>,
     /// The targets, in the order in which they were asked for.
     pub targets: Vec<TargetSnapshot>,
     /// Records.
@@ -215,11 +218,17 @@ impl Reconstruction {
                 exec_ns: target.exec_ns,
             })
             .collect();
+        let (mut units, unit_places) = ledger.units.snapshot();
         for thread in self.threads.iter() {
             let is_open = u64::from(matches!(thread.state, State::Queued(_) | State::Waiting(_)));
             host_open += is_open;
             let open = self.open_span(thread, thread.met_ns, at_ns, HOST_STEPS);
             open.book(&mut host, &mut host_waiting);
+            let place = unit_places.get(usize::from(thread.unit.0));
+            if let Some(unit) = place.and_then(|&place| units.get_mut(place)) {
+                unit.alive += 1;
+                open.book(&mut unit.figures, &mut unit.waiting);
+            }
             let target = thread
                 .target
                 .and_then(|number| targets.get_mut(usize::from(number)));
@@ -260,6 +269,7 @@ impl Reconstruction {
             open: host_open,
             waiting: host_waiting,
             inflicted: self.inflicted(),
+            units,
             targets,
             counts: self.counts,
             conflicts: self.spans.conflicts,
@@ -375,12 +385,20 @@ impl Snapshot {
             start_ns: earlier.at_ns,
             host: self.host.since(&earlier.host),
             inflicted: self.inflicted.since(&earlier.inflicted),
+            units: units_since(&self.units, &earlier.units),
             targets,
             counts: self.counts.since(&earlier.counts),
             conflicts: self.conflicts.since(&earlier.conflicts),
             ..self.clone()
         }
     }
+}
+
+fn units_since(now: &[UnitSnapshot], before: &[UnitSnapshot]) -> Vec<UnitSnapshot> {
+    let of = |serial: u64| before.iter().find(|unit| unit.serial == serial);
+    now.iter()
+        .map(|unit| of(unit.serial).map_or_else(|| unit.clone(), |before| unit.since(before)))
+        .collect()
 }
 
 fn threads_since(

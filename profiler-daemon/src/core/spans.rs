@@ -15,6 +15,7 @@ use super::spent::{Cause, Origin, Share, Spent};
 use super::target::Ledger;
 use super::thread::{NEVER, State, Thread};
 use super::timeline::Runner;
+use super::units::UnitNumber;
 
 /// The kernel's delay and ours may differ by this much, or by one part in a hundred: the time in
 /// which a queued thread is on its way from one run queue to another is in ours only, and the clocks
@@ -51,6 +52,7 @@ pub(super) struct Held {
     pub(super) runner: Runner,
     pub(super) duration_ns: u64,
     pub(super) victim_tid: u32,
+    pub(super) victim_unit: UnitNumber,
     /// The target of the victim, if that counts for it.
     pub(super) target: Option<u16>,
 }
@@ -152,7 +154,7 @@ impl Spans {
         } else {
             HOST_STEPS
         };
-        let (held, victim_tid) = (&mut self.held, thread.tid);
+        let (held, victim_tid, victim_unit) = (&mut self.held, thread.tid, thread.unit);
         let mut named_ns = 0;
         let note = |runner, time_ns: Range<u64>| {
             let duration_ns = time_ns.end - time_ns.start;
@@ -161,6 +163,7 @@ impl Spans {
                 runner,
                 duration_ns,
                 victim_tid,
+                victim_unit,
                 target,
             });
         };

@@ -13,6 +13,7 @@ use super::ranking::Ranking;
 use super::snapshot::ThreadSnapshot;
 use super::spent::Spent;
 use super::thread::{Comm, Thread};
+use super::units::Units;
 use super::who::Who;
 use super::worst::Worst;
 
@@ -146,6 +147,7 @@ pub(super) struct Ledger {
     /// What threads that have ended took from others, by process.
     pub(super) inflicted: Ranking<u32, Who>,
     pub(super) targets: Vec<Target>,
+    pub(super) units: Units,
 }
 
 impl Ledger {
@@ -191,6 +193,9 @@ impl Ledger {
         mut entry: impl FnMut(&mut Figures, u64),
     ) {
         entry(&mut self.host, thread.met_ns);
+        if let Some(figures) = self.units.figures(thread.unit) {
+            entry(figures, thread.met_ns);
+        }
         if let Some(target) = thread
             .target
             .and_then(|t| self.targets.get_mut(usize::from(t)))

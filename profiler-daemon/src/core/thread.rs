@@ -3,6 +3,7 @@
 use super::account::Account;
 use super::classify::Wait;
 use super::spent::Origin;
+use super::units::UnitNumber;
 use super::who::Waker;
 
 /// A time that is not known.
@@ -120,6 +121,8 @@ pub(super) struct Thread {
     pub(super) waker_runs: u16,
     /// `next_runs` of its last switch-in, if no run since can have been missed.
     pub(super) runs: Option<u16>,
+    /// The unit that its process belongs to.
+    pub(super) unit: UnitNumber,
     /// The target that it belongs to.
     pub(super) target: Option<u16>,
     pub(super) state: State,
@@ -170,6 +173,7 @@ impl Thread {
             waker: Waker::default(),
             waker_runs: 0,
             runs: None,
+            unit: UnitNumber::OTHER,
             target: None,
             state: State::Unknown,
             unqueued: false,
@@ -185,6 +189,7 @@ impl Thread {
     pub(super) fn inherit(&mut self, parent: &Self) {
         self.comm = parent.comm;
         self.cpu_cgroup = parent.cpu_cgroup;
+        self.unit = parent.unit;
         self.parent_tgid = if parent.tgid == self.tgid {
             parent.parent_tgid
         } else {

@@ -18,6 +18,7 @@ use super::spent::Origin;
 use super::state::WaitState;
 use super::thread::{State, Thread};
 use super::threads::Slot;
+use super::units::UnitNumber;
 use super::who::{Names, Waker, WakerKind, Who};
 use super::worst::{LongWait, Waited};
 
@@ -249,13 +250,17 @@ impl Reconstruction {
     }
 
     fn charge_one(&mut self, held: &Held) {
+        let mut culprit_unit = UnitNumber::OTHER;
         let mut culprit = self.threads.get_mut(held.runner.slot);
         if let Some(thread) = culprit
             .as_mut()
             .filter(|its| its.serial == held.runner.serial)
         {
             thread.inflicted_ns = thread.inflicted_ns.saturating_add(held.duration_ns);
+            culprit_unit = thread.unit;
         }
+        let units = &mut self.spans.ledger.units;
+        units.charge(held.victim_unit, culprit_unit, held.duration_ns);
         if let Some(number) = held.target {
             self.charge_for_target(held, number);
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, de};
 
-use crate::core::{Selector, TargetSpec};
+use crate::core::{Selector, TargetSpec, UnitNumber};
 pub use flags::{Overrides, ProbeFlags};
 
 /// The name that stands for the whole host where targets are named.
@@ -50,6 +50,10 @@ pub struct Config {
     pub probes: Probes,
     /// How the rings are emptied.
     pub drain: Drain,
+    /// What the metrics show.
+    pub metrics: Metrics,
+    /// Figures by unit.
+    pub units: Units,
     /// Targets that get series of their own.
     #[serde(rename = "target")]
     pub targets: Vec<Target>,
@@ -83,6 +87,24 @@ pub struct Probes {
     /// How often the probes' own cost is sampled; `None` for never.
     #[serde(deserialize_with = "stats_interval")]
     pub stats_interval: Option<Duration>,
+}
+
+/// What the metrics show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Metrics {
+    /// The time that the quantiles are of.
+    #[serde(deserialize_with = "window")]
+    pub window: Duration,
+}
+
+/// Figures by unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Units {
+    /// Most units that have series of their own.
+    #[serde(deserialize_with = "max_units")]
+    pub max: u16,
 }
 
 /// How the rings are emptied.
@@ -186,6 +208,8 @@ impl Default for Config {
             ring: Ring::default(),
             probes: Probes::default(),
             drain: Drain::default(),
+            metrics: Metrics::default(),
+            units: Units::default(),
             targets: Vec::new(),
         }
     }
@@ -217,6 +241,20 @@ impl Default for Drain {
         Self {
             max_interval: Duration::from_millis(500),
         }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Default for Units {
+    fn default() -> Self {
+        Self { max: 100 }
     }
 }
 
@@ -264,6 +302,8 @@ impl Config {
             target,
             drain_interval,
             stats_interval,
+            window,
+            max_units,
             probes,
         } = flags;
         let ProbeFlags {
@@ -287,6 +327,8 @@ impl Config {
             self.probes.stats_interval = (!interval.is_zero()).then_some(interval);
         }
         self.drain.max_interval = drain_interval.unwrap_or(self.drain.max_interval);
+        self.metrics.window = window.unwrap_or(self.metrics.window);
+        self.units.max = max_units.unwrap_or(self.units.max);
         self.targets.extend(target);
         check_targets(&self.targets).map_err(|(_, what)| ConfigError::Combination(what))?;
         Ok(self)
@@ -448,6 +490,39 @@ pub fn parse_drain_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads the time that the quantiles are of.
+pub fn parse_window(text: &str) -> Result<Duration, String> {
+    let (low, high) = (Duration::from_secs(10), Duration::from_mins(10));
+    match humantime::parse_duration(text) {
+        Ok(window) if (low..=high).contains(&window) => Ok(window),
+        _ => Err(format!(
+            "expected a duration from \"10s\" to \"10m\", such as \"1m\", found {text:?}"
+        )),
+    }
+}
+
+/// Reads how many units may have series.
+pub fn parse_max_units(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(number) => check_max_units(number),
+        Err(_) => Err(units_expected(&format!("{text:?}"))),
+    }
+}
+
+fn check_max_units(number: i64) -> Result<u16, String> {
+    u16::try_from(number)
+        .ok()
+        .filter(|&max| max <= UnitNumber::MAX.0)
+        .ok_or_else(|| units_expected(&number.to_string()))
+}
+
+fn units_expected(found: &str) -> String {
+    format!(
+        "expected a number from 0 to {}, found {found}",
+        UnitNumber::MAX.0
+    )
+}
+
 /// Reads the id of a process or thread.
 pub fn parse_id(text: &str) -> Result<u32, String> {
     match text.parse() {
@@ -511,6 +586,17 @@ fn stacks<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Err
         parse: parse_stacks,
     })?;
     Ok(stacks)
+}
+
+fn window<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    from.deserialize_str(FromText {
+        expected: "a string with a duration, such as \"1m\"",
+        parse: parse_window,
+    })
+}
+
+fn max_units<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    check_max_units(i64::deserialize(from)?).map_err(D::Error::custom)
 }
 
 fn drain_interval<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {

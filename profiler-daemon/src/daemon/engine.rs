@@ -18,7 +18,7 @@ use rustix::thread::gettid;
 
 use super::user_stacks::{NamedStacks, UserStacks};
 use super::witness::Witness;
-use crate::core::{Core, Snapshot, TargetSpec};
+use crate::core::{Core, Snapshot, TargetSpec, UnitNews};
 use crate::identity::{Keeper, keeper::LEARN_EVERY};
 use crate::source::evidence::EvidenceTargets;
 use crate::source::{Kernel, Options, procfs};
@@ -87,6 +87,8 @@ pub struct Engine {
     looked_ns: u64,
     /// Who is told which processes began, and when that was last done.
     keeper: Option<(Keeper, Instant)>,
+    /// Who tells which units there are.
+    units: Option<mpsc::Receiver<UnitNews>>,
 }
 
 impl Engine {
@@ -123,6 +125,7 @@ impl Engine {
             stacks: options.stacks.is_some(),
             looked_ns: 0,
             keeper: None,
+            units: None,
         };
         engine.witness.await_names();
         let read_ns = engine.kernel.now_ns();
@@ -206,6 +209,7 @@ impl Engine {
         self.resync_after_loss();
         self.watch();
         self.tell_births();
+        self.learn_units();
     }
 
     /// Does once what is done of the kernel later, when privileges have been given up.
@@ -218,6 +222,18 @@ impl Engine {
     /// Has this keeper told which processes begin.
     pub fn tell(&mut self, keeper: Keeper) {
         self.keeper = Some((keeper, Instant::now()));
+    }
+
+    /// Keeps figures by unit, as this tells which there are.
+    pub fn follow_units(&mut self, news: mpsc::Receiver<UnitNews>) {
+        self.core.keep_units();
+        self.units = Some(news);
+    }
+
+    fn learn_units(&mut self) {
+        for news in self.units.iter().flat_map(mpsc::Receiver::try_iter) {
+            self.core.learn_units(&news);
+        }
     }
 
     fn tell_births(&mut self) {

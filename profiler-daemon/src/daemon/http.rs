@@ -5,6 +5,8 @@
 //! of a connection. Scrapes are made one at a time, so that the counters of a later one never go back
 //! behind an earlier one, and the memory of one scrape is all that scrapes need.
 
+mod format;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -25,12 +27,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::sink::metrics::{Exporter, Scrape};
-
-/// OpenMetrics text.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// The older Prometheus text format.
-const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+use format::Format;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -161,27 +158,28 @@ async fn landing() -> Html<&'static str> {
 }
 
 async fn metrics<F: Figures>(State(shared): State<Arc<Shared<F>>>, headers: HeaderMap) -> Response {
-    let openmetrics = headers
+    let accept = headers
         .get_all(ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .collect::<Vec<_>>();
-    let openmetrics = prefers_openmetrics(&openmetrics.join(","));
+    let format = Format::preferred(&accept.join(","));
     let answer = async {
         let mut exporter = shared.exporter.lock().await;
         let scrape = shared.figures.scrape().await?;
-        let text = if openmetrics {
-            exporter.openmetrics(&scrape)
-        } else {
-            exporter.prometheus(&scrape)
+        let text = match format {
+            Format::OpenMetrics => exporter.openmetrics(&scrape).map(String::into_bytes),
+            Format::Protobuf => Ok(exporter.protobuf(&scrape)),
+            Format::Plain => exporter.prometheus(&scrape).map(String::into_bytes),
         };
         text.map_err(|_| anyhow::anyhow!("the figures can't be put in words; please report this"))
     };
     match in_time(&shared.limits, answer).await {
-        Ok(text) => {
-            let kind = if openmetrics { OPENMETRICS } else { PLAIN };
-            ([(CONTENT_TYPE, kind), (VARY, "Accept")], text).into_response()
-        }
+        Ok(body) => (
+            [(CONTENT_TYPE, format.content_type()), (VARY, "Accept")],
+            body,
+        )
+            .into_response(),
         Err(why) => unavailable(&why),
     }
 }
@@ -228,35 +226,6 @@ async fn in_time<T>(
 fn unavailable(why: &str) -> Response {
     let headers = [(CONTENT_TYPE, TEXT), (CACHE_CONTROL, "no-store")];
     (StatusCode::SERVICE_UNAVAILABLE, headers, format!("{why}\n")).into_response()
-}
-
-/// Whether a client that accepts this likes OpenMetrics at least as well as plain text.
-///
-/// Who names neither (`*/*`, or nothing at all) gets the plain text, which every reader understands.
-fn prefers_openmetrics(accept: &str) -> bool {
-    let (mut openmetrics, mut plain) = (0.0f64, 0.0f64);
-    for range in accept.split(',') {
-        let mut parts = range.split(';').map(str::trim);
-        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let mut quality = 1.0;
-        let mut version = None;
-        for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
-            match name.trim().to_ascii_lowercase().as_str() {
-                // What is not a number is not a wish.
-                "q" => quality = value.trim().parse().unwrap_or(0.0),
-                "version" => version = Some(value.trim().trim_matches('"')),
-                _ => {}
-            }
-        }
-        match kind.as_str() {
-            "application/openmetrics-text" if version.is_none_or(|version| version == "1.0.0") => {
-                openmetrics = openmetrics.max(quality);
-            }
-            "text/plain" | "text/*" | "*/*" => plain = plain.max(quality),
-            _ => {}
-        }
-    }
-    openmetrics > 0.0 && openmetrics >= plain
 }
 
 /// Serves until `shutdown` is done, then lets the answers under way be fetched.
@@ -328,42 +297,4 @@ async fn connection(
     }
     serving.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(limits.grace, serving).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::prefers_openmetrics;
-
-    #[test]
-    fn the_format_is_what_the_client_likes_best() {
-        for (accept, expected) in [
-            ("", false),
-            ("*/*", false),
-            ("text/html,application/xhtml+xml,*/*;q=0.8", false),
-            ("text/plain;version=0.0.4", false),
-            ("application/openmetrics-text", true),
-            (
-                "Application/OpenMetrics-Text; Version=\"1.0.0\"; charset=utf-8",
-                true,
-            ),
-            ("application/openmetrics-text;version=0.0.1", false),
-            ("application/openmetrics-text;q=0", false),
-            ("application/openmetrics-text;q=x", false),
-            ("application/openmetrics-text;q=0.2,text/plain;q=0.5", false),
-            // Prometheus 2.42 and 3.0.
-            (
-                "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
-                 version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-                true,
-            ),
-            (
-                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
-                 application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;\
-                 escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
-                true,
-            ),
-        ] {
-            assert_eq!(prefers_openmetrics(accept), expected, "{accept}");
-        }
-    }
 }

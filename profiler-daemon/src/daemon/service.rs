@@ -9,7 +9,8 @@ use anyhow::Context;
 use profiler_ebpf::Clock;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::MissedTickBehavior;
 
 use super::config::{Config, Overrides};
 use super::engine::{Engine, EngineGone, Handle};
@@ -21,6 +22,7 @@ use crate::core::Snapshot;
 use crate::exit::{Exit, Failure};
 use crate::identity::{Keeper, Known, Registry};
 use crate::sink::metrics::{Own, ProbeCost, Scrape, program};
+use crate::sink::recent::{Recent, STEP, Window};
 use crate::source::{Counting, kernel_release};
 
 /// The kernel counts the probes' runs for this long at a time. Counting costs each run of every BPF
@@ -69,11 +71,17 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
     }
     let (handle, drain_thread) = engine.spawn()?;
     give_up_privileges(&handle, &config).await?;
-    let keeper = Keeper::start(Registry::default())
-        .context("cannot start the thread that knows the units of processes")?;
+    let (keeper, units) =
+        Keeper::start_with_units(Registry::default(), usize::from(config.units.max))
+            .context("cannot start the thread that knows the units of processes")?;
     let told = keeper.clone();
-    handle.ask(move |engine| engine.tell(told)).await?;
-    let host = Arc::new(Host::new(handle.clone(), keeper));
+    handle
+        .ask(move |engine| {
+            engine.tell(told);
+            engine.follow_units(units);
+        })
+        .await?;
+    let host = Arc::new(Host::new(handle.clone(), keeper, config.metrics.window));
     let (stop, mut stopped) = watch::channel(false);
     let server = tokio::spawn(http::serve(
         listener,
@@ -94,6 +102,7 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let life = tokio::spawn(notify::show_life(handle));
     let mut sampler = tokio::spawn(sample_probes(config.probes.stats_interval));
+    let recorder = tokio::spawn(record(Arc::clone(&host)));
     let mut gone = std::pin::pin!(watch_over(drain_thread));
     notify::ready();
     let outcome = loop {
@@ -122,6 +131,7 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
     notify::stopping();
     sampler.abort();
     life.abort();
+    recorder.abort();
     // Nobody listens only when the server has ended already.
     let _ = stop.send(true);
     let _ = server.await;
@@ -210,11 +220,33 @@ struct Host {
     engine: Handle,
     kernel: String,
     keeper: Keeper,
+    recent: Mutex<Recent>,
+}
+
+/// Takes a snapshot now and then, for the figures of the last minute.
+async fn record(host: Arc<Host>) {
+    let mut ticks = tokio::time::interval(STEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Ok((snapshot, unix_ns)) = host.engine.ask(dated_snapshot).await else {
+            return;
+        };
+        host.recent.lock().await.take(&snapshot, unix_ns);
+    }
+}
+
+/// All figures, and when that is in nanoseconds since 1970.
+fn dated_snapshot(engine: &mut Engine) -> (Snapshot, u64) {
+    let snapshot = engine.core().snapshot();
+    let unix_ns = engine.kernel().unix_ns(snapshot.at_ns);
+    (snapshot, unix_ns)
 }
 
 impl Host {
-    fn new(engine: Handle, keeper: Keeper) -> Self {
+    fn new(engine: Handle, keeper: Keeper, window: Duration) -> Self {
         Self {
+            recent: Mutex::new(Recent::new(window)),
             engine,
             kernel: kernel_release(),
             keeper,
@@ -258,6 +290,7 @@ impl Figures for Service {
             .engine
             .ask(move |engine| scrape(engine, kernel))
             .await?;
+        scrape.window = self.0.recent.lock().await.window(&scrape.snapshot);
         scrape.processes = self.0.process_names(&scrape.snapshot).await;
         scrape.own.cpu_ns = process_cpu_ns();
         scrape.own.resident_bytes = resident_bytes().context("cannot read /proc/self/statm")?;
@@ -271,7 +304,7 @@ impl Figures for Service {
 
 fn scrape(engine: &mut Engine, kernel_release: String) -> Scrape {
     engine.look_at_open_waits();
-    let snapshot = engine.core().snapshot();
+    let (snapshot, unix_ns) = dated_snapshot(engine);
     let work = engine.work();
     let ring_fill = engine.take_fill();
     let kernel = engine.kernel();
@@ -298,6 +331,8 @@ fn scrape(engine: &mut Engine, kernel_release: String) -> Scrape {
         generation: 0,
         snapshot,
         processes: HashMap::new(),
+        window: Window::default(),
+        unix_ns,
         own,
     }
 }

@@ -7,11 +7,13 @@
 //! * [`names`]: ids of containers and pods to names, from what kubelet and the runtimes keep on disk.
 //! * [`selection`]: which processes are meant by the name of a unit, a control group or a container.
 //! * [`registry`]: what is known of the processes of this host, kept current, keyed by cgroup.
+//! * [`places`]: numbers for units, by which the core books.
 //! * [`keeper`]: the thread that has the registry, since files may take long to read.
 
 pub mod hierarchy;
 pub mod keeper;
 pub mod names;
+pub mod places;
 pub mod registry;
 pub mod rules;
 pub mod selection;

@@ -48,6 +48,18 @@ const MAX_RETRY: Duration = Duration::from_mins(5);
 /// to 4,096 long. What is beyond is cut.
 const MAX_TEXT: u64 = 1 << 16;
 
+/// What was read is read again after this time at the latest: processes are moved now and then.
+const REREAD: Duration = Duration::from_mins(1);
+
+/// Which process is in which cgroup, and what those are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// Processes that are there, each with the number of its cgroup.
+    pub processes: Vec<(u32, u32)>,
+    /// The labels of the units of these cgroups.
+    pub labels: HashMap<u32, String>,
+}
+
 /// What a process is called, and what it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
@@ -223,6 +235,37 @@ impl Registry {
         }
         self.sweep(now);
         all
+    }
+
+    /// Reads again the cgroups of processes that have not been read for long.
+    pub fn reread(&mut self, now: Instant) {
+        let is_old = |at: Instant| now.saturating_duration_since(at) >= REREAD;
+        let old: Vec<u32> = self
+            .processes
+            .iter()
+            .filter(|(_, its)| its.gone.is_none() && its.read.is_none_or(is_old))
+            .map(|(&tgid, _)| tgid)
+            .collect();
+        for tgid in old {
+            self.look(tgid, now);
+        }
+        self.sweep(now);
+    }
+
+    /// Where all processes are that have not ended, as far as known.
+    pub fn placed(&mut self, now: Instant) -> Placed {
+        let alive = self.processes.iter().filter(|(_, its)| its.gone.is_none());
+        let processes: Vec<(u32, u32)> = alive
+            .filter_map(|(&tgid, its)| Some((tgid, its.cgroup?)))
+            .collect();
+        let used: HashSet<u32> = processes.iter().map(|&(_, cgroup)| cgroup).collect();
+        let labels = used
+            .into_iter()
+            .map(|cgroup| (cgroup, self.label(cgroup, now)));
+        Placed {
+            labels: labels.filter(|(_, label)| label != OTHER).collect(),
+            processes,
+        }
     }
 
     /// Forgets what has ended long enough ago, if it is time to.

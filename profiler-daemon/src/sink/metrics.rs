@@ -1,35 +1,41 @@
 //! The figures for Prometheus.
 //!
-//! In: a [`Scrape`], which is a snapshot and what the service knows of itself. Out: OpenMetrics text, or
-//! the older Prometheus text. What there is to see stands in [`catalogue`]; every family that is served
+//! In: a [`Scrape`], which is a snapshot and what the service knows of itself. Out: OpenMetrics text, the
+//! older Prometheus text, or Prometheus protobuf with native histograms. What there is to see stands in [`catalogue`]; every family that is served
 //! is in it, with the labels that it says, and the other way round.
 //!
 //! The number of series is bounded: some 150 for the host and each target (of which there are at most
-//! [`MAX_TARGETS`](crate::daemon::config::MAX_TARGETS)), a handful per CPU and probe.
+//! [`MAX_TARGETS`](crate::daemon::config::MAX_TARGETS)), some 50 for each unit (of which there are as many
+//! as the configuration allows), a handful per CPU and probe.
 
 pub mod attribution;
 pub mod buckets;
 pub mod catalogue;
+mod exemplars;
+mod families;
 pub mod monotone;
+mod native;
 pub mod plain;
+pub mod protobuf;
+mod units;
 
 use std::collections::HashMap;
 use std::fmt;
 
 use profiler_ebpf::Kind;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
 
+use super::recent::{Brief, Window};
 use super::report::{Dropped, states};
 use crate::core::ranking::Ranking;
-use crate::core::{
-    Cause, Figures, LatencyHistogram, Origin, Reason, Share, Snapshot, Spent, Waiting, Who,
-};
+use crate::core::{Cause, Figures, Origin, Reason, Share, Snapshot, Spent, Waiting, Who};
 use attribution::Attribution;
-use catalogue::{Metric, Type};
+use catalogue::Metric;
+use exemplars::Exemplars;
+use families::Families;
 use monotone::Monotone;
+use units::UnitsSaid;
 
 /// Everything that one scrape is made from.
 #[derive(Clone, Debug)]
@@ -41,6 +47,10 @@ pub struct Scrape {
     /// What processes are called that held CPUs which others waited for: the unit, or the process's own
     /// name. Of one that is not there the name of a thread is taken.
     pub processes: HashMap<u32, String>,
+    /// The figures of the last minute or so.
+    pub window: Window,
+    /// The snapshot's moment, in nanoseconds since 1970.
+    pub unix_ns: u64,
     /// The service itself.
     pub own: Own,
 }
@@ -97,6 +107,7 @@ pub struct Exporter {
     generation: u64,
     /// What was said of the host and of each target.
     said: HashMap<String, Said>,
+    units: UnitsSaid,
 }
 
 /// What was said of one target.
@@ -121,22 +132,26 @@ impl Exporter {
 
     /// One scrape as OpenMetrics text (1.0.0). The error can only come from the encoder and says nothing.
     pub fn openmetrics(&mut self, scrape: &Scrape) -> Result<String, fmt::Error> {
-        let mut registry = Registry::with_prefix(catalogue::PREFIX);
-        registry.register_collector(Box::new(self.families(scrape)));
-        let mut out = String::new();
-        text::encode(&mut out, &registry)?;
-        Ok(out)
+        let families = self.families(scrape);
+        let exemplars = exemplars::lines(&families);
+        Ok(exemplars::insert(&text(families)?, &exemplars))
     }
 
-    /// One scrape as Prometheus text (0.0.4).
+    /// One scrape as Prometheus text (0.0.4), which has no exemplars.
     pub fn prometheus(&mut self, scrape: &Scrape) -> Result<String, fmt::Error> {
-        Ok(plain::from_openmetrics(&self.openmetrics(scrape)?))
+        Ok(plain::from_openmetrics(&text(self.families(scrape))?))
+    }
+
+    /// One scrape as Prometheus protobuf, delimited: with native histograms beside the classic ones.
+    pub fn protobuf(&mut self, scrape: &Scrape) -> Vec<u8> {
+        protobuf::encode(&self.families(scrape))
     }
 
     fn families(&mut self, scrape: &Scrape) -> Families {
         if self.generation != scrape.generation {
             self.generation = scrape.generation;
             self.said.clear();
+            self.units = UnitsSaid::default();
         }
         let snapshot = &scrape.snapshot;
         // Those that are no longer there would otherwise stay for good.
@@ -144,7 +159,10 @@ impl Exporter {
         self.said
             .retain(|name, _| name == host || snapshot.targets.iter().any(|t| t.name == *name));
         let mut families = Families::default();
+        families.created_unix_ns = scrape.unix_of(snapshot.start_ns);
         let target = Target {
+            exemplars: Exemplars::default(),
+            recent: scrape.window.host.as_ref(),
             name: host,
             figures: &snapshot.host,
             alive: snapshot.alive,
@@ -160,6 +178,8 @@ impl Exporter {
             let said = self.target(
                 &mut families,
                 &Target {
+                    exemplars: exemplars::of(&target.worst.queued, |ns| scrape.unix_of(ns)),
+                    recent: scrape.window.targets.get(&target.name),
                     name: &target.name,
                     figures: &target.total.figures,
                     alive: target.alive,
@@ -171,14 +191,26 @@ impl Exporter {
         }
         records(&mut families, scrape);
         own(&mut families, &scrape.own);
+        self.units.say(&mut families, scrape);
         families
     }
 
     fn target(&mut self, families: &mut Families, target: &Target<'_>) -> &mut Said {
         use catalogue as c;
         let Target { name, figures, .. } = *target;
-        families.histogram(&c::RUNQUEUE_DELAY, name, &figures.runqueue_delay);
-        families.histogram(&c::OFFCPU, name, &figures.offcpu);
+        let (delays, offcpu) = (&figures.runqueue_delay, &figures.offcpu);
+        let exemplars = target.exemplars.clone();
+        families.histogram(&c::RUNQUEUE_DELAY, name, delays, native::SCHEMA, exemplars);
+        families.histogram(
+            &c::OFFCPU,
+            name,
+            offcpu,
+            native::SCHEMA,
+            Exemplars::default(),
+        );
+        if let Some(recent) = target.recent {
+            window(families, &c::RUNQUEUE_DELAY_WINDOW, name, recent);
+        }
         let said = self.said.entry(name.to_owned()).or_default();
         said.time(families, name, figures);
         families.count(&c::SWITCHES, &[name, "voluntary"], figures.voluntary);
@@ -199,11 +231,36 @@ impl Exporter {
 
 /// What is served of the host and of each target alike.
 struct Target<'a> {
+    exemplars: Exemplars,
+    recent: Option<&'a Brief>,
     name: &'a str,
     figures: &'a Figures,
     alive: usize,
     open: u64,
     waiting: &'a Waiting,
+}
+
+impl Scrape {
+    /// A time of the snapshot's clock, in nanoseconds since 1970.
+    fn unix_of(&self, at_ns: u64) -> u64 {
+        self.unix_ns
+            .saturating_sub(self.snapshot.at_ns.saturating_sub(at_ns))
+    }
+}
+
+fn text(families: Families) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix(catalogue::PREFIX);
+    registry.register_collector(Box::new(families));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// The quantiles and the maximum of the last minute or so.
+fn window(families: &mut Families, metric: &'static Metric, name: &str, recent: &Brief) {
+    for (stat, ns) in recent.delay.stats() {
+        families.seconds(metric, &[name, stat], ns);
+    }
 }
 
 impl Said {
@@ -319,130 +376,4 @@ fn own(families: &mut Families, own: &Own) {
 
 fn seconds(ns: impl Into<u128>) -> f64 {
     ns.into() as f64 / 1e9
-}
-
-/// All series of a scrape, family by family.
-#[derive(Debug, Default)]
-struct Families(HashMap<&'static str, Vec<Series>>);
-
-#[derive(Debug)]
-struct Series {
-    /// In the order of the metric's labels.
-    labels: Vec<String>,
-    value: Value,
-}
-
-#[derive(Debug)]
-enum Value {
-    Count(u64),
-    Float(f64),
-    Histogram {
-        sum: f64,
-        count: u64,
-        buckets: Vec<(f64, u64)>,
-    },
-    One,
-}
-
-impl Families {
-    fn push(&mut self, metric: &'static Metric, labels: &[&str], value: Value) {
-        debug_assert_eq!(labels.len(), metric.labels.len(), "{}", metric.name);
-        self.0.entry(metric.name).or_default().push(Series {
-            labels: labels.iter().map(|&label| label.to_owned()).collect(),
-            value,
-        });
-    }
-
-    fn count(&mut self, metric: &'static Metric, labels: &[&str], count: u64) {
-        self.push(metric, labels, Value::Count(count));
-    }
-
-    fn seconds(&mut self, metric: &'static Metric, labels: &[&str], ns: impl Into<u128>) {
-        self.push(metric, labels, Value::Float(seconds(ns)));
-    }
-
-    fn gauge(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
-        self.push(metric, labels, Value::Float(value));
-    }
-
-    fn info(&mut self, metric: &'static Metric, labels: &[&str]) {
-        self.push(metric, labels, Value::One);
-    }
-
-    fn histogram(&mut self, metric: &'static Metric, target: &str, of: &LatencyHistogram) {
-        let bounds = buckets::BOUNDS_NS.iter().map(|&ns| seconds(ns));
-        let buckets = bounds.chain([f64::INFINITY]).zip(buckets::counts(of));
-        let value = Value::Histogram {
-            sum: seconds(of.sum_ns()),
-            count: of.count(),
-            buckets: buckets.collect(),
-        };
-        self.push(metric, &[target], value);
-    }
-}
-
-impl Collector for Families {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for metric in catalogue::CATALOGUE {
-            let Some(series) = self.0.get(metric.name) else {
-                continue;
-            };
-            let unit = metric.unit.map(|unit| Unit::Other(unit.to_owned()));
-            let kind = match metric.kind {
-                Type::Counter => MetricType::Counter,
-                Type::Gauge => MetricType::Gauge,
-                Type::Histogram => MetricType::Histogram,
-                Type::Info => MetricType::Info,
-            };
-            let mut family =
-                encoder.encode_descriptor(metric.name, metric.help, unit.as_ref(), kind)?;
-            for series in series {
-                encode_series(&mut family, metric, series)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn encode_series(family: &mut MetricEncoder<'_>, metric: &Metric, series: &Series) -> fmt::Result {
-    let names = metric.labels.iter().map(|label| label.name);
-    let labels: Vec<(&str, &str)> = names
-        .zip(series.labels.iter().map(String::as_str))
-        .collect();
-    let labels = labels.as_slice();
-    if let Value::One = series.value {
-        return family.encode_info(&labels);
-    }
-    // A series without labels has no braces.
-    if labels.is_empty() {
-        encode_value(family, metric.kind, &series.value)
-    } else {
-        encode_value(
-            &mut family.encode_family(&labels)?,
-            metric.kind,
-            &series.value,
-        )
-    }
-}
-
-fn encode_value(encoder: &mut MetricEncoder<'_>, kind: Type, value: &Value) -> fmt::Result {
-    match (value, kind) {
-        (Value::Count(count), Type::Counter) => {
-            encoder.encode_counter::<NoLabelSet, _, f64>(count, None)
-        }
-        (Value::Float(value), Type::Counter) => {
-            encoder.encode_counter::<NoLabelSet, _, f64>(value, None)
-        }
-        (Value::Count(count), _) => encoder.encode_gauge(count),
-        (Value::Float(value), _) => encoder.encode_gauge(value),
-        (
-            Value::Histogram {
-                sum,
-                count,
-                buckets,
-            },
-            _,
-        ) => encoder.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None),
-        (Value::One, _) => encoder.encode_gauge(&1u64),
-    }
 }

@@ -4,11 +4,13 @@
 //! * [`verdict`]: what dominates in a report, in plain sentences.
 //! * [`check`]: what this host has and lacks.
 //! * [`metrics`]: all figures as they are now, for Prometheus.
+//! * [`recent`]: what happened in the last minute or so.
 //! * [`text`]: units, harmless names, columns.
 
 pub mod check;
 pub mod json;
 pub mod metrics;
+pub mod recent;
 pub mod report;
 pub mod table;
 pub mod text;

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use profiler_ebpf::{Fork, Gap, RawRecord, Rename, Switch, ThreadRecord, Wakeup, thread_flags};
 use schedscope::core::decode::Event;
-use schedscope::core::{Core, Selector, Snapshot, Stream, TargetSpec};
+use schedscope::core::{Core, Selector, Snapshot, Stream, TargetSpec, UnitNews, UnitNumber};
 use schedscope::sink::metrics::{Own, ProbeCost, Scrape};
+use schedscope::sink::recent::{Brief, Window};
 use schedscope::sink::report::Dropped;
 
 /// Compares with a file of the project; with `UPDATE_EXPECT=1` in the environment writes it instead.
@@ -147,6 +148,15 @@ pub(crate) fn core(found: &[ThreadRecord]) -> Core {
     core.found(found, START_NS - MS..=START_NS);
     core.feed(&[], START_NS);
     core.begin_window();
+    core.keep_units();
+    core.learn_units(&UnitNews {
+        named: vec![
+            (UnitNumber(1), "web.service".into()),
+            (UnitNumber(2), "batch.service".into()),
+        ],
+        placed: vec![(100, UnitNumber(1)), (500, UnitNumber(2))],
+        ..UnitNews::default()
+    });
     core
 }
 
@@ -196,9 +206,24 @@ pub(crate) fn history(lossy: bool) -> Snapshot {
 /// A scrape with this snapshot, of a service that runs on two CPUs.
 pub(crate) fn scrape(snapshot: Snapshot) -> Scrape {
     let dropped = |cpu, kind, count| Dropped { cpu, kind, count };
+    let targets = snapshot.targets.iter();
+    let units = snapshot.units.iter();
+    let window = Window {
+        length_ns: snapshot.at_ns - snapshot.start_ns,
+        host: Some(Brief::new(&snapshot.host)),
+        targets: targets
+            .map(|target| (target.name.clone(), Brief::new(&target.total.figures)))
+            .collect(),
+        units: units
+            .map(|unit| (unit.serial, Brief::new(&unit.figures)))
+            .collect(),
+        interference: Vec::new(),
+    };
     Scrape {
         generation: 1,
         snapshot,
+        window,
+        unix_ns: 1_700_000_000_000_000_000,
         processes: [(500, "batch.service".to_owned())].into(),
         own: Own {
             version: "1.2.3".to_owned(),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{ClockChoice, Stacks, Target, Threads};
 use super::{
-    parse_drain_interval, parse_id, parse_listen, parse_records, parse_stacks, parse_stats_interval,
+    parse_drain_interval, parse_id, parse_listen, parse_max_units, parse_records, parse_stacks,
+    parse_stats_interval, parse_window,
 };
 
 /// What the flags of the service say instead of the file; `None` where they say nothing.
@@ -26,6 +27,14 @@ pub struct Overrides {
     /// How often the probes' own cost is sampled; 0s for never [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = parse_stats_interval)]
     pub stats_interval: Option<Duration>,
+
+    /// Time that the quantiles are of [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = parse_window)]
+    pub window: Option<Duration>,
+
+    /// Most units that have series of their own, at most 1000 [default: 100]
+    #[arg(long, value_name = "COUNT", value_parser = parse_max_units)]
+    pub max_units: Option<u16>,
 
     /// The probes' settings.
     #[command(flatten)]

@@ -112,6 +112,24 @@ pub const KEYS: &[Key] = &[
                   of a scrape can be.",
     },
     Key {
+        path: "metrics.window",
+        value: "\"1m\"",
+        values: "duration, 10s to 10m",
+        flag: "--window",
+        live: false,
+        meaning: "The time that the quantiles of schedscope_runqueue_delay_window_seconds are of. It grows in \
+                  steps of 10 s.",
+    },
+    Key {
+        path: "units.max",
+        value: "100",
+        values: "0 to 1000",
+        flag: "--max-units",
+        live: false,
+        meaning: "Most units (systemd units, containers, pods) that have series of their own; what belongs to \
+                  further ones is summed up as \"other\". Each costs some 50 series and at most 100 KiB of memory.",
+    },
+    Key {
         path: "target.name",
         value: "\"web\"",
         values: "1 to 64 bytes, not \"host\", each once",

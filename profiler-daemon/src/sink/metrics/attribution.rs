@@ -22,12 +22,14 @@ const MAX_KEYS: usize = 4096;
 ///
 /// What a key grows by is booked under the name that it has by then, once, also if the key was gone
 /// meanwhile. What is not booked under a name is booked as [`OTHER`], so that all of it together is
-/// the whole that is given, and nothing ever shrinks. There are at most [`MAX_NAMES`] names. A new one
+/// the whole that is given, and nothing ever shrinks. There are at most so many names as it was told, [`MAX_NAMES`] by default. A new one
 /// takes the place of the one that grew least of late, if it has grown more than that by itself, and one
 /// that has not grown for an hour ends; the old one's sum is forgotten, and it begins at zero if it comes
 /// back.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Attribution {
+    /// Names at most.
+    most: usize,
     /// Largest sum seen of each key.
     keys: HashMap<u64, u128>,
     names: BTreeMap<String, Sum>,
@@ -45,11 +47,30 @@ struct Sum {
     grown_ns: u64,
 }
 
+impl Default for Attribution {
+    fn default() -> Self {
+        Self::bounded(MAX_NAMES)
+    }
+}
+
 impl Attribution {
     /// Nothing has been booked yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// [`Self::new`] with at most so many names.
+    #[must_use]
+    pub fn bounded(most: usize) -> Self {
+        Self {
+            most,
+            keys: HashMap::new(),
+            names: BTreeMap::new(),
+            booked: 0,
+            other: 0,
+            at_ns: 0,
+        }
     }
 
     /// Books what was added since the last time: `rows` are keys with their names and sums as of
@@ -107,7 +128,7 @@ impl Attribution {
     }
 
     fn has_place(&mut self, name: &str, grown: u128) -> bool {
-        if self.names.contains_key(name) || self.names.len() < MAX_NAMES {
+        if self.names.contains_key(name) || self.names.len() < self.most {
             return true;
         }
         let least = self

@@ -37,10 +37,15 @@ pub const BOUNDS_NS: [u64; 22] = [
 #[must_use]
 pub fn counts(histogram: &LatencyHistogram) -> [u64; BOUNDS_NS.len() + 1] {
     let mut counts = [0; BOUNDS_NS.len() + 1];
-    for (end_ns, count) in histogram.buckets() {
+    add(&mut counts, histogram.buckets());
+    counts
+}
+
+/// Adds finer buckets, given by their ends and counts, to such counts.
+pub fn add(counts: &mut [u64; BOUNDS_NS.len() + 1], finer: impl Iterator<Item = (u64, u64)>) {
+    for (end_ns, count) in finer {
         counts[BOUNDS_NS.partition_point(|&bound_ns| bound_ns < end_ns)] += count;
     }
-    counts
 }
 
 #[cfg(test)]

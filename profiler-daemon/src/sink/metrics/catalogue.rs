@@ -83,6 +83,24 @@ const TARGET: Label = Label {
     values: "`host` for all threads of the host, or the name of a configured target",
 };
 
+const UNIT: Label = Label {
+    name: "unit",
+    values: "the systemd unit (`nginx.service`), container (`docker:web`), container of a pod \
+             (`NAMESPACE/POD/CONTAINER`) or other cgroup (`/batch`; `/` for none, such as kernel \
+             threads); `other` for all that have no series of their own",
+};
+
+const CAUSE: Label = Label {
+    name: "cause",
+    values: "`contended` (another thread had the CPU); `throttled` (the CPU quota of the cgroup was used \
+             up); `placement` (the CPU was idle, and on its way to the thread); `unknown`",
+};
+
+const STAT: Label = Label {
+    name: "stat",
+    values: "`p50`, `p90`, `p99`, `p999` (quantiles), `max`",
+};
+
 const WAIT: Label = Label {
     name: "state",
     values: "`runnable` (for a CPU), or a reason as in `schedscope_blocked_seconds_total`",
@@ -111,6 +129,17 @@ catalogue! {
         labels: &[TARGET],
         note: "A wait is counted when it has ended. A wait whose beginning was not seen is not counted \
                here, but in `schedscope_censored_waits_total`.",
+    };
+    /// Run-queue delay of late.
+    RUNQUEUE_DELAY_WINDOW = Metric {
+        name: "runqueue_delay_window",
+        kind: Type::Gauge,
+        unit: Some("seconds"),
+        help: "Quantiles and maximum of the run-queue delays of the last minute",
+        labels: &[TARGET, STAT],
+        note: "Of the waits that ended in the last `metrics.window` or up to 10 s more; 0 if there were none. \
+               A quantile is at most 0.8% above the true one and never below it; the maximum is exact if it \
+               is the largest ever, else as a quantile. Absent in the first 10 s.",
     };
     /// Time off the CPU.
     OFFCPU = Metric {
@@ -170,12 +199,7 @@ catalogue! {
         help: "Time that threads were on a run queue, by what kept them from a CPU and how it began",
         labels: &[
             TARGET,
-            Label {
-                name: "cause",
-                values: "`contended` (another thread had the CPU); `throttled` (the CPU quota of the cgroup \
-                         was used up); `placement` (the CPU was idle, and on its way to the thread); \
-                         `unknown`",
-            },
+            CAUSE,
             Label {
                 name: "origin",
                 values: "`woken`; `preempted`; `yielded`; `forked`; `unknown` (before it was seen)",
@@ -292,6 +316,94 @@ catalogue! {
         labels: &[TARGET],
         note: "One for most threads that were there when the service started, and those that a loss \
                cut.",
+    };
+    /// Run-queue delay by unit.
+    UNIT_RUNQUEUE_DELAY = Metric {
+        name: "unit_runqueue_delay",
+        kind: Type::Histogram,
+        unit: Some("seconds"),
+        help: "How long threads of a unit waited for a CPU, from being put on a run queue to running",
+        labels: &[UNIT],
+        note: "As `schedscope_runqueue_delay_seconds`, of all threads of a unit: systemd unit, container or pod. \
+               The unit of a process is read when it begins and every minute; a process that is moved counts for \
+               its old unit until then. At most `units.max` units have series; a unit without processes has \
+               them for five more minutes, and less if others need the place.",
+    };
+    /// Run-queue delay by unit of late.
+    UNIT_RUNQUEUE_DELAY_WINDOW = Metric {
+        name: "unit_runqueue_delay_window",
+        kind: Type::Gauge,
+        unit: Some("seconds"),
+        help: "Quantiles and maximum of the run-queue delays of a unit in the last minute",
+        labels: &[UNIT, STAT],
+        note: "As `schedscope_runqueue_delay_window_seconds`.",
+    };
+    /// Time of a unit's threads.
+    UNIT_THREAD_TIME = Metric {
+        name: "unit_thread_time",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time that threads of a unit spent in each state, waits that have not ended included",
+        labels: &[
+            UNIT,
+            Label {
+                name: "state",
+                values: "`running`; `runnable` (on a run queue); `blocked` (waiting for something that keeps \
+                         it from its work); `idle` (waiting with nothing to do: `event-wait`, `sleep`, \
+                         `kthread-idle`, `net-accept`); `unknown`",
+            },
+        ],
+        note: "",
+    };
+    /// Runnable time of a unit's threads.
+    UNIT_RUNNABLE = Metric {
+        name: "unit_runnable",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time that threads of a unit were on a run queue, by what kept them from a CPU",
+        labels: &[UNIT, CAUSE],
+        note: "Sums to `schedscope_unit_thread_time_seconds_total{state=\"runnable\"}`.",
+    };
+    /// Threads of a unit.
+    UNIT_THREADS = Metric {
+        name: "unit_threads",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Threads of a unit that are alive",
+        labels: &[UNIT],
+        note: "",
+    };
+    /// The oldest runnable thread of a unit.
+    UNIT_OLDEST_RUNNABLE = Metric {
+        name: "unit_oldest_runnable",
+        kind: Type::Gauge,
+        unit: Some("seconds"),
+        help: "How long the thread of a unit has been on a run queue that is there longest now",
+        labels: &[UNIT],
+        note: "0 if there is none. Without wakeup records only threads that were preempted are seen here.",
+    };
+    /// Who slows whom.
+    UNIT_INTERFERENCE = Metric {
+        name: "unit_interference",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time that threads of a unit were on a run queue while another unit, or itself, had the CPU",
+        labels: &[
+            Label { name: "victim", values: "whose threads waited: a unit as above" },
+            Label { name: "culprit", values: "which unit had the CPU" },
+        ],
+        note: "Time in which a CPU quota was used up is nobody's, and stays that have not ended are not in it. \
+               Each victim has at most 8 culprits; where there are more, one that takes much gets the series \
+               of the one that took least of late.",
+    };
+    /// Units.
+    UNITS = Metric {
+        name: "units",
+        kind: Type::Gauge,
+        unit: None,
+        help: "Units that have series of their own",
+        labels: &[],
+        note: "At `units.max` there is no room for more: what comes then is `other`.",
     };
     /// Records read.
     EVENTS = Metric {
@@ -473,12 +585,14 @@ pub fn document() -> String {
     let mut text = "\
 # Metrics
 
-`schedscope run` serves them at `/metrics`, as OpenMetrics text to a client that asks for it and as
-Prometheus text (0.0.4) to all others. Times are in seconds; counters only grow while the service runs.
+`schedscope run` serves them at `/metrics`, in the format that the client likes best: OpenMetrics text (1.0.0),
+Prometheus protobuf, or Prometheus text (0.0.4) for all others. Times are in seconds; counters only grow while
+the service runs. When a counter or a histogram began is in the protobuf form; `_created` series, which would
+double the number of series in a Prometheus that takes them for metrics, are not served.
 
 ## Buckets and their error
 
-Both histograms have these bounds, in seconds:
+All histograms have these bounds, in seconds:
 
 "
     .to_owned();
@@ -491,6 +605,14 @@ Both histograms have these bounds, in seconds:
 Durations are kept in finer buckets, each at most 1/128 wide, whose edges are not these round bounds. A
 duration counts towards a bound only if its whole finer bucket lies within it. So a bound never counts a
 duration that is longer, and misses only such that are less than 0.8% shorter. `_sum` and `_count` are exact.
+
+The protobuf form has native histograms beside them (schema 5: each bucket is 2.2% wide; by unit schema 3, 9.1%).
+There, too, a duration counts where the end of its finer bucket lies. So a quantile of a native histogram is the
+true one to within 3.0% (by unit 9.9%), plus what the interpolation in a bucket of few waits may be off.
+Prometheus takes them with `--enable-feature=native-histograms`, and then asks for protobuf by itself.
+
+OpenMetrics and protobuf have exemplars at the run-queue delays of targets: of each bucket that holds one of
+the target's twenty longest waits, which thread waited, what woke it (`waker`), and who had the CPU (`culprit`).
 
 ## All metrics
 
