@@ -4,6 +4,7 @@
 //!
 //! * [`source`]: the running kernel; its probes' records.
 //! * [`core`]: records of many CPUs become one history, threads' states, and figures. Pure: no I/O, no clock.
+//! * [`recording`]: what the core was given, in a file, so that another core can be given the same.
 //! * [`identity`]: whom processes belong to: units, containers, pods.
 //! * [`sink`]: figures become reports and metrics.
 //! * [`daemon`]: what drives the flow, and the commands: [`cli`] is the command line, [`exit`] how they end.
@@ -15,5 +16,6 @@ pub mod daemon;
 pub mod exit;
 pub mod generate;
 pub mod identity;
+pub mod recording;
 pub mod sink;
 pub mod source;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use super::account::{Account, Detail};
@@ -18,7 +19,8 @@ use super::who::Who;
 use super::worst::Worst;
 
 /// Which threads a target takes in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Selector {
     /// All threads of a process, those to come included.
     Pid(u32),

@@ -20,6 +20,7 @@ use super::user_stacks::{NamedStacks, UserStacks};
 use super::witness::Witness;
 use crate::core::{Core, Snapshot, TargetSpec, UnitNews};
 use crate::identity::{Keeper, keeper::LEARN_EVERY};
+use crate::recording::{Intake, Tape};
 use crate::source::evidence::EvidenceTargets;
 use crate::source::{Kernel, Options, procfs};
 
@@ -65,7 +66,7 @@ pub struct Work {
 /// The kernel's records on one side, the figures on the other.
 pub struct Engine {
     kernel: Kernel,
-    core: Core,
+    intake: Intake,
     /// Nothing later is taken in.
     end_ns: u64,
     max_interval: Duration,
@@ -100,6 +101,25 @@ impl Engine {
         targets: Vec<TargetSpec>,
         max_interval: Duration,
     ) -> anyhow::Result<Self> {
+        Self::start_with(options, targets, max_interval, None)
+    }
+
+    /// The same, and what the core is given goes to this tape, too.
+    pub fn start_recorded(
+        options: &Options,
+        targets: Vec<TargetSpec>,
+        max_interval: Duration,
+        tape: Tape,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(options, targets, max_interval, Some(tape))
+    }
+
+    fn start_with(
+        options: &Options,
+        targets: Vec<TargetSpec>,
+        max_interval: Duration,
+        tape: Option<Tape>,
+    ) -> anyhow::Result<Self> {
         // Read while the probes are loaded: both take a while.
         let witness = Witness::new(options.stacks.is_some());
         let user_stacks = if options.user_stacks {
@@ -109,7 +129,7 @@ impl Engine {
         };
         let kernel = Kernel::start(options)?;
         let mut engine = Self {
-            core: Core::new(targets),
+            intake: Intake::new(Core::new(targets), tape),
             kernel,
             end_ns: u64::MAX,
             max_interval,
@@ -135,11 +155,11 @@ impl Engine {
             .context("cannot read which threads there are")?;
         engine.hidden = procfs::add_missing(&mut threads);
         let start_ns = engine.kernel.now_ns();
-        engine.core.found(&threads, read_ns..=start_ns);
+        engine.intake.found(&threads, read_ns..=start_ns);
         // Everything that happened while they were read must be in before the window begins.
         std::thread::sleep(Duration::from_nanos(SLACK_NS));
         engine.drain_to(start_ns);
-        engine.core.begin_window();
+        engine.intake.begin_window();
         engine.watch();
         engine.look_at_waits(start_ns);
         Ok(engine)
@@ -150,10 +170,10 @@ impl Engine {
         if !self.stacks {
             return;
         }
-        let mut tgids: Vec<u32> = if self.core.watches_all() {
+        let mut tgids: Vec<u32> = if self.intake.core().watches_all() {
             EVERYBODY.to_vec()
         } else {
-            self.core.watched().collect()
+            self.intake.core().watched().collect()
         };
         tgids.sort_unstable();
         tgids.dedup();
@@ -181,15 +201,15 @@ impl Engine {
         self.drain_to(until_ns);
         let witness = &mut self.witness;
         let seen = records.iter().map(|record| witness.read(record));
-        self.core.seen_waiting(seen);
+        self.intake.seen_waiting(seen);
     }
 
     /// Looks at waits that go on of which the reason is not known, if there are such and nobody has
     /// looked of late.
     pub fn look_at_open_waits(&mut self) {
-        let now_ns = self.core.watermark_ns();
+        let now_ns = self.intake.core().watermark_ns();
         let is_due = now_ns >= self.looked_ns.saturating_add(LOOK_EVERY_NS);
-        if is_due && self.core.has_unexplained_wait(LOOK_AFTER_NS) {
+        if is_due && self.intake.core().has_unexplained_wait(LOOK_AFTER_NS) {
             self.looked_ns = now_ns;
             self.look_at_waits(now_ns);
         }
@@ -207,6 +227,7 @@ impl Engine {
         let slack_ns = if fill > URGENT_FILL { 0 } else { SLACK_NS };
         self.drain_to(self.kernel.now_ns().saturating_sub(slack_ns));
         self.resync_after_loss();
+        self.begin_part_if_due();
         self.watch();
         self.tell_births();
         self.learn_units();
@@ -226,13 +247,13 @@ impl Engine {
 
     /// Keeps figures by unit, as this tells which there are.
     pub fn follow_units(&mut self, news: mpsc::Receiver<UnitNews>) {
-        self.core.keep_units();
+        self.intake.core_mut().keep_units();
         self.units = Some(news);
     }
 
     fn learn_units(&mut self) {
         for news in self.units.iter().flat_map(mpsc::Receiver::try_iter) {
-            self.core.learn_units(&news);
+            self.intake.core_mut().learn_units(&news);
         }
     }
 
@@ -240,25 +261,25 @@ impl Engine {
         let Some((keeper, told)) = &mut self.keeper else {
             return;
         };
-        if told.elapsed() >= LEARN_EVERY && self.core.has_births() {
+        if told.elapsed() >= LEARN_EVERY && self.intake.core().has_births() {
             *told = Instant::now();
-            keeper.tell(self.core.take_births());
+            keeper.tell(self.intake.core_mut().take_births());
         }
     }
 
     fn drain_to(&mut self, watermark_ns: u64) {
         let watermark_ns = watermark_ns.min(self.end_ns);
-        let core = &mut self.core;
+        let intake = &mut self.intake;
         for cpu in 0..self.kernel.cpus() {
             // Its record comes only when there is room again; until then nobody else tells.
             if let Some((from_ns, until_ns)) = self.kernel.open_gap(cpu) {
-                core.doubt(cpu, from_ns, until_ns);
+                intake.doubt(cpu, from_ns, until_ns);
             }
         }
         let witness = &mut self.witness;
         self.kernel.drain_with_evidence(|streams, evidence| {
-            core.seen(evidence.iter().map(|record| witness.read(record)));
-            core.feed(streams, watermark_ns)
+            intake.seen(evidence.iter().map(|record| witness.read(record)));
+            intake.feed(streams, watermark_ns)
         });
         self.work.drains += 1;
         self.name_user_stacks();
@@ -287,7 +308,7 @@ impl Engine {
     }
 
     fn resync_after_loss(&mut self) {
-        let lost = self.core.lost();
+        let lost = self.intake.core().lost();
         if lost != self.lost {
             self.lost = lost;
             self.resync_at = Some(Instant::now() + RESYNC_AFTER);
@@ -299,8 +320,22 @@ impl Engine {
             if let Ok(mut threads) = self.kernel.threads() {
                 procfs::add_missing(&mut threads);
                 self.work.resyncs += 1;
-                self.core.found(&threads, read_ns..=self.kernel.now_ns());
+                self.intake.found(&threads, read_ns..=self.kernel.now_ns());
             }
+        }
+    }
+
+    /// Finds the threads anew where the recording needs it to go on in another file.
+    fn begin_part_if_due(&mut self) {
+        if !self.intake.tape().is_some_and(Tape::take_part_is_due) {
+            return;
+        }
+        let read_ns = self.kernel.now_ns();
+        // Failing leaves the file as it is; it asks again.
+        if let Ok(mut threads) = self.kernel.threads() {
+            procfs::add_missing(&mut threads);
+            let read_ns = read_ns..=self.kernel.now_ns();
+            self.intake.begin_part(&threads, read_ns);
         }
     }
 
@@ -320,9 +355,9 @@ impl Engine {
         self.look_at_waits(end_ns);
         self.drain_to(end_ns);
         if let Some((keeper, _)) = &self.keeper {
-            keeper.tell(self.core.take_births());
+            keeper.tell(self.intake.core_mut().take_births());
         }
-        self.core.snapshot()
+        self.intake.core().snapshot()
     }
 
     /// The kernel's side.
@@ -332,7 +367,18 @@ impl Engine {
 
     /// The figures' side.
     pub fn core(&mut self) -> &mut Core {
-        &mut self.core
+        self.intake.core_mut()
+    }
+
+    /// Where the core's input is recorded, if it is.
+    #[must_use]
+    pub fn tape(&self) -> Option<&Tape> {
+        self.intake.tape()
+    }
+
+    /// Ends the recording: what the core is given from now on is not in it.
+    pub fn end_recording(&mut self) {
+        self.intake.drop_tape();
     }
 
     /// The fullest that a ring was, from 0 to 1, since this was last asked.

@@ -13,7 +13,7 @@ mod waits;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use blame::{Culprit, ProcessCulprit, Times, UnitCulprit, Waker};
 pub use figures::{
@@ -75,7 +75,7 @@ pub struct Dropped {
 }
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
     /// It ended by itself, with this code.

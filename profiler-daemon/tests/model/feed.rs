@@ -4,9 +4,54 @@ use std::ops::RangeInclusive;
 
 use profiler_ebpf::{RawRecord, ThreadRecord};
 use schedscope::core::{Core, Stream, TargetSpec};
+use schedscope::recording::Intake;
 
 use super::faults::Loss;
 use super::{Config, Machine, Random};
+
+/// What can be fed: a core, or one whose input is recorded.
+pub(crate) trait Fed {
+    fn watermark_ns(&self) -> u64;
+    fn found(&mut self, threads: &[ThreadRecord], read_ns: RangeInclusive<u64>);
+    fn doubt(&mut self, cpu: usize, from_ns: u64, until_ns: u64);
+    fn feed(&mut self, streams: &[Stream<'_>], watermark_ns: u64) -> &[usize];
+}
+
+impl Fed for Core {
+    fn watermark_ns(&self) -> u64 {
+        self.watermark_ns()
+    }
+
+    fn found(&mut self, threads: &[ThreadRecord], read_ns: RangeInclusive<u64>) {
+        self.found(threads, read_ns);
+    }
+
+    fn doubt(&mut self, cpu: usize, from_ns: u64, until_ns: u64) {
+        self.doubt(cpu, from_ns, until_ns);
+    }
+
+    fn feed(&mut self, streams: &[Stream<'_>], watermark_ns: u64) -> &[usize] {
+        self.feed(streams, watermark_ns)
+    }
+}
+
+impl Fed for Intake {
+    fn watermark_ns(&self) -> u64 {
+        self.core().watermark_ns()
+    }
+
+    fn found(&mut self, threads: &[ThreadRecord], read_ns: RangeInclusive<u64>) {
+        self.found(threads, read_ns);
+    }
+
+    fn doubt(&mut self, cpu: usize, from_ns: u64, until_ns: u64) {
+        self.doubt(cpu, from_ns, until_ns);
+    }
+
+    fn feed(&mut self, streams: &[Stream<'_>], watermark_ns: u64) -> &[usize] {
+        self.feed(streams, watermark_ns)
+    }
+}
 
 /// A machine's history with a window in it.
 #[derive(Clone, Debug)]
@@ -84,7 +129,7 @@ impl<'r> Feeder<'r> {
     }
 
     /// Feeds up to a watermark, in one piece or several.
-    pub(crate) fn go_to(&mut self, core: &mut Core, watermark_ns: u64) {
+    pub(crate) fn go_to(&mut self, core: &mut impl Fed, watermark_ns: u64) {
         while let Some((found, read_ns)) = self.run.passes.get(self.next_pass)
             && *read_ns.start() <= watermark_ns
         {
@@ -96,7 +141,7 @@ impl<'r> Feeder<'r> {
         self.pieces(core, watermark_ns);
     }
 
-    fn pieces(&mut self, core: &mut Core, watermark_ns: u64) {
+    fn pieces(&mut self, core: &mut impl Fed, watermark_ns: u64) {
         while self.random.one_in(2) && core.watermark_ns() < watermark_ns {
             let ahead_ns = watermark_ns - core.watermark_ns();
             let step_ns = self.random.below(ahead_ns);
@@ -106,7 +151,7 @@ impl<'r> Feeder<'r> {
     }
 
     /// What is visible of each ring, some time after the watermark, cut where the ring wraps.
-    fn piece(&mut self, core: &mut Core, watermark_ns: u64) {
+    fn piece(&mut self, core: &mut impl Fed, watermark_ns: u64) {
         let now_ns = watermark_ns.saturating_add(self.random.below(20_000));
         for loss in self.run.losses.iter().filter(|loss| loss.told_ns > now_ns) {
             let lost_ns: Vec<u64> = loss

@@ -199,7 +199,7 @@ impl RuleId {
 }
 
 /// A kernel stack, and what it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stack {
     frames: Vec<String>,
     found: Option<(RuleId, Reason)>,

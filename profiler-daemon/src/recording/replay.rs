@@ -1,0 +1,102 @@
+//! A recording becomes figures again.
+
+use std::io::{self, Read};
+use std::ops::Range;
+
+use super::facts::{Facts, Header};
+use super::journal::{Batch, Entry};
+use super::reader::{Part, Reader};
+use crate::core::{Core, Stream};
+
+/// Gives a recording to a core.
+pub struct Replay {
+    core: Core,
+    facts: Facts,
+    /// When the recording's own window begins.
+    start_ns: u64,
+    has_begun: bool,
+    /// The part of it that counts.
+    window_ns: Range<u64>,
+}
+
+impl Replay {
+    /// Gives it to this core, which must be new. Only what lies in the window counts; times are those of
+    /// the records' clock.
+    #[must_use]
+    pub fn new(core: Core, header: &Header, window_ns: Range<u64>) -> Self {
+        Self {
+            core,
+            facts: Facts::default(),
+            start_ns: header.start_ns,
+            has_begun: false,
+            window_ns,
+        }
+    }
+
+    /// Reads to the end, and tells `progress` now and again how far the records have come.
+    pub fn run<R: Read>(
+        &mut self,
+        reader: &mut Reader<R>,
+        mut progress: impl FnMut(u64),
+    ) -> io::Result<()> {
+        while let Some(part) = reader.next_part()? {
+            match part {
+                Part::Facts(facts) => self.facts = *facts,
+                Part::Entries(entries) => {
+                    for entry in entries {
+                        self.give(entry);
+                    }
+                    progress(self.core.watermark_ns());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The core, and what no record carries.
+    #[must_use]
+    pub fn finish(self) -> (Core, Facts) {
+        (self.core, self.facts)
+    }
+
+    fn give(&mut self, entry: Entry) {
+        if self.core.watermark_ns() >= self.window_ns.end {
+            return;
+        }
+        match entry {
+            Entry::Feed(batch) => self.feed(&batch),
+            Entry::BeginWindow => self.begin_window(),
+            other => other.give(&mut self.core),
+        }
+    }
+
+    fn begin_window(&mut self) {
+        self.has_begun = true;
+        self.core.begin_window();
+    }
+
+    /// The same as [`Entry::give`] where no window begins or ends within the batch.
+    fn feed(&mut self, batch: &Batch) {
+        let mut streams: Vec<Stream<'_>> = batch.streams().map(Stream::new).collect();
+        // A later file of a series has no entry for it, and in a damaged one it may be lost.
+        if !self.has_begun && self.start_ns < batch.watermark_ns {
+            self.feed_to(&mut streams, self.start_ns);
+            self.begin_window();
+        }
+        let from_ns = self.window_ns.start;
+        if self.core.watermark_ns() < from_ns && from_ns <= batch.watermark_ns {
+            self.feed_to(&mut streams, from_ns);
+            self.begin_window();
+        }
+        let until_ns = batch.watermark_ns.min(self.window_ns.end);
+        self.feed_to(&mut streams, until_ns);
+    }
+
+    fn feed_to(&mut self, streams: &mut [Stream<'_>], watermark_ns: u64) {
+        let used = self.core.feed(streams, watermark_ns);
+        for (stream, &used) in streams.iter_mut().zip(used) {
+            // A batch has them in one piece.
+            stream.first = stream.first.get(used..).unwrap_or_default();
+        }
+    }
+}
