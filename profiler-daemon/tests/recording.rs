@@ -145,7 +145,7 @@ fn recorded(name: &str, seed: u64, steps: usize) -> (String, Vec<u8>) {
 /// The figures of a recording, what else is known of it, and what is missing of it.
 fn replayed(bytes: &[u8]) -> Result<(Core, Facts, Damage), OpenError> {
     let mut reader = Reader::new(Cursor::new(bytes))?;
-    let mut replay = Replay::new(Core::new(everybody("*")), reader.header(), 0..u64::MAX);
+    let mut replay = Replay::new(reader.header(), None, 0..u64::MAX);
     replay.run(&mut reader, |_| {})?;
     let (core, facts) = replay.finish();
     Ok((core, facts, reader.damage()))
@@ -176,7 +176,7 @@ proptest! {
         let (from_ns, until_ns) = (at(from), at(from + length));
         let mut reader = Reader::open(&path).expect("it is whole");
         let header = reader.header().clone();
-        let mut replay = Replay::new(Core::new(everybody("*")), &header, from_ns..until_ns);
+        let mut replay = Replay::new(&header, None, from_ns..until_ns);
         replay.run(&mut reader, |_| {}).expect("it can be read");
         fs::remove_file(&path).expect("it was just read");
         let snapshot = replay.finish().0.snapshot();

@@ -18,7 +18,7 @@
 //! * [`units`]: the same by unit, as it is told from outside who belongs to which.
 //! * [`figures`], [`histogram`] and [`ranking`]: what is counted, together an [`account`]; [`spent`] says
 //!   what time can be counted as, and [`worst`] keeps the longest waits.
-//! * [`snapshot`]: all figures at one moment.
+//! * [`snapshot`]: all figures at one moment; `extremes`: what is out of the ordinary then.
 
 pub mod account;
 mod births;
@@ -26,6 +26,7 @@ mod blame;
 pub mod classify;
 pub mod conflict;
 pub mod decode;
+mod extremes;
 pub mod figures;
 mod found;
 mod gaps;
@@ -59,6 +60,7 @@ pub use account::{Account, Detail};
 pub use births::Birth;
 pub use classify::Wait;
 pub use conflict::{Conflict, Conflicts};
+pub use extremes::LongestOpen;
 pub use figures::Figures;
 pub use histogram::LatencyHistogram;
 pub use merge::Stream;
@@ -248,6 +250,23 @@ impl Core {
     pub fn has_unexplained_wait(&self, elapsed_ns: u64) -> bool {
         self.machine
             .has_unexplained_wait(self.watermark_ns, elapsed_ns)
+    }
+
+    /// The longest waits of targets that go on.
+    #[must_use]
+    pub fn longest_open(&self) -> LongestOpen {
+        self.machine.longest_open(self.watermark_ns)
+    }
+
+    /// How many run-queue delays of targets were longer than this, to within what a histogram tells.
+    #[must_use]
+    pub fn delays_above(&self, delay_ns: u64) -> u64 {
+        self.machine.delays_above(delay_ns)
+    }
+
+    /// Processes of all threads of the host that are alive, once for each thread.
+    pub fn processes(&self) -> impl Iterator<Item = u32> + '_ {
+        self.machine.threads.iter().map(|thread| thread.tgid)
     }
 
     /// Processes that began since this was last asked, in their order. Of very many the first are told.

@@ -22,7 +22,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
     let targets = Targets::find(&args.targets, &mut registry)?;
     let mut printer = Printer::open(args.output_file.as_deref(), args.output, args.view)?;
     let options = options::for_attach(&args.probes, args.user_stacks);
-    let mut session = Session::begin(targets, registry, &options, args.duration)?;
+    let mut session = Session::begin(targets, registry, &options, args.duration, None)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -4,6 +4,7 @@
 //! rest of the process talks to it through a [`Handle`]: every question is a closure that the loop
 //! runs between two drains.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -101,20 +102,11 @@ impl Engine {
         targets: Vec<TargetSpec>,
         max_interval: Duration,
     ) -> anyhow::Result<Self> {
-        Self::start_with(options, targets, max_interval, None)
+        Self::start_recorded(options, targets, max_interval, None)
     }
 
-    /// The same, and what the core is given goes to this tape, too.
+    /// The same, and what the core is given goes to the tape, if there is one.
     pub fn start_recorded(
-        options: &Options,
-        targets: Vec<TargetSpec>,
-        max_interval: Duration,
-        tape: Tape,
-    ) -> anyhow::Result<Self> {
-        Self::start_with(options, targets, max_interval, Some(tape))
-    }
-
-    fn start_with(
         options: &Options,
         targets: Vec<TargetSpec>,
         max_interval: Duration,
@@ -368,6 +360,11 @@ impl Engine {
     /// The figures' side.
     pub fn core(&mut self) -> &mut Core {
         self.intake.core_mut()
+    }
+
+    /// Adds processes to a target, as [`Core::join`] does.
+    pub fn join(&mut self, target: usize, tgids: &BTreeSet<u32>) {
+        self.intake.join(target, tgids);
     }
 
     /// Where the core's input is recorded, if it is.

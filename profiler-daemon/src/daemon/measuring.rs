@@ -4,6 +4,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::Context;
+use profiler_ebpf::{Clock, WIRE_VERSION};
 use rustix::process::{Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,6 +16,7 @@ use super::user_stacks::NamedStacks;
 use crate::core::Snapshot;
 use crate::exit::Failure;
 use crate::identity::{Keeper, Registry, keeper::LEARN_EVERY};
+use crate::recording::{self, Header, Tape};
 use crate::source::{Losses, Options};
 
 /// Most time between two drains: short enough that the end of a target is noticed soon.
@@ -37,8 +39,8 @@ pub(super) struct Session {
     pub(super) handle: Handle,
     /// Knows the processes.
     pub(super) keeper: Keeper,
-    /// Wall time at which the window began, in nanoseconds since 1970 (UTC).
-    pub(super) start_unix_ns: u64,
+    /// Which run it is.
+    pub(super) header: Header,
     /// Threads that the kernel shows to no BPF program.
     pub(super) hidden: usize,
     duration: Option<Duration>,
@@ -46,18 +48,21 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Attaches the probes and begins the window. It ends after `duration`, if there is one.
+    /// Attaches the probes and begins the window. It ends after `duration`, if there is one. What the core
+    /// is given goes to the tape, too.
     pub(super) fn begin(
         targets: Targets,
         registry: Registry,
         options: &Options,
         duration: Option<Duration>,
+        tape: Option<Tape>,
     ) -> Result<Self, Failure> {
         let gate = match targets.command() {
             Some(command) => Some(Gate::start(command)?),
             None => None,
         };
-        let mut engine = Engine::start(options, targets.specs(gate.as_ref()), MAX_INTERVAL)
+        let specs = targets.specs(gate.as_ref());
+        let mut engine = Engine::start_recorded(options, specs.clone(), MAX_INTERVAL, tape)
             .map_err(options::start_failure)?;
         if let Some(gone) = vanished(&targets, &mut engine) {
             return Err(Failure::no_target(format!(
@@ -67,7 +72,10 @@ impl Session {
             )));
         }
         let start_ns = engine.core().watermark_ns();
-        let start_unix_ns = engine.kernel().unix_ns(start_ns);
+        let header = header(&mut engine, targets.named(specs), start_ns);
+        if let Some(tape) = engine.tape() {
+            tape.header(header.clone());
+        }
         let keeper = Keeper::start(registry)?;
         engine.tell(keeper.clone());
         if let Some(duration) = duration {
@@ -81,7 +89,7 @@ impl Session {
             targets,
             handle,
             keeper,
-            start_unix_ns,
+            header,
             hidden,
             duration,
             gate,
@@ -160,13 +168,36 @@ impl Session {
             let members: Vec<_> = numbers.iter().copied().zip(members).collect();
             let join = move |engine: &mut Engine| {
                 for (target, tgids) in &members {
-                    engine.core().join(*target, tgids);
+                    engine.join(*target, tgids);
                 }
             };
             if let Err(error) = self.handle.ask(join).await {
                 return error.into();
             }
         }
+    }
+}
+
+/// Which run this is, and of what.
+fn header(engine: &mut Engine, targets: Vec<recording::facts::Target>, start_ns: u64) -> Header {
+    let host = rustix::system::uname();
+    let kernel = engine.kernel();
+    Header {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        wire_version: WIRE_VERSION,
+        arch: std::env::consts::ARCH.to_owned(),
+        host: host.nodename().to_string_lossy().into_owned(),
+        kernel: host.release().to_string_lossy().into_owned(),
+        cpus: kernel.cpus(),
+        clock: match kernel.clock() {
+            Clock::RunQueue => "run-queue",
+            Clock::Monotonic => "monotonic",
+        }
+        .to_owned(),
+        start_unix_ns: kernel.unix_ns(start_ns),
+        start_ns,
+        wakeups: kernel.wakeups(),
+        targets,
     }
 }
 
@@ -211,8 +242,6 @@ pub(super) struct Measured {
     pub(super) snapshot: Snapshot,
     /// What was lost.
     pub(super) losses: Losses,
-    /// Whether wakeups were recorded.
-    pub(super) wakeups: bool,
     /// How far the clocks of two CPUs may be apart.
     pub(super) clock_error_ns: u64,
     /// What this host keeps from being known of why threads wait.
@@ -226,7 +255,6 @@ impl Measured {
         Self {
             snapshot: engine.finish(),
             losses: engine.kernel().losses(),
-            wakeups: engine.kernel().wakeups(),
             clock_error_ns: engine.kernel().clock_error_ns(),
             lacks: lacks(engine),
             user_stacks: engine.take_named_stacks(),

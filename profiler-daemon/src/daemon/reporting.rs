@@ -14,8 +14,9 @@ use crate::cli::{Output, View};
 use crate::core::TargetSnapshot;
 use crate::exit::Failure;
 use crate::identity::Known;
+use crate::recording::facts::{Facts, Process};
 use crate::sink::json;
-use crate::sink::report::{self, Dropped, Report, ReportFacts};
+use crate::sink::report::{self, Dropped, Report};
 use crate::sink::table::{self, TableOptions};
 use crate::sink::text::TextOptions;
 use crate::source::{CpuLosses, Losses};
@@ -29,8 +30,13 @@ pub(super) fn reports(
     measured: &Measured,
     end: End,
 ) -> Result<Vec<Report>, Failure> {
-    let known = known(session, measured)?;
-    let known = |tgid: u32| known.get(&tgid).cloned().unwrap_or_default();
+    let facts = facts(session, measured, end)?;
+    let header = &session.header;
+    Ok(facts.reports(header, &header.targets, &measured.snapshot))
+}
+
+/// What is known of a run that is over, beside its figures.
+pub(super) fn facts(session: &Session, measured: &Measured, end: End) -> Result<Facts, Failure> {
     let End { mut notes, command } = end;
     if session.hidden > 0 {
         notes.push(format!(
@@ -40,34 +46,32 @@ pub(super) fn reports(
         ));
     }
     notes.extend(measured.lacks.iter().cloned());
-    let dropped = dropped(&measured.losses);
-    let targets = session.targets.list().iter();
-    let reports = targets
-        .zip(&measured.snapshot.targets)
-        .map(|(target, seen)| {
-            let facts = ReportFacts {
-                version: env!("CARGO_PKG_VERSION"),
-                start_unix_ns: session.start_unix_ns,
-                target_kind: target.kind(),
-                target_value: &target.value(),
-                dropped: &dropped,
-                missed: measured.losses.missed,
-                clock_error_ns: Some(measured.clock_error_ns),
-                wakeups: measured.wakeups,
-                unit_of: &|tgid| known(tgid).unit,
-                name_of: &|tgid| known(tgid).name,
-                user_stack_of: &|tgid, number| {
-                    let stack = measured.user_stacks.get(&(tgid, number));
-                    stack.cloned().unwrap_or_default()
-                },
-                notes: &notes,
-                exit: command
-                    .filter(|_| target.kind() == "command")
-                    .map(command_end),
-            };
-            Report::new(&measured.snapshot, seen, &facts)
-        });
-    Ok(reports.collect())
+    let dropped = dropped(&measured.losses).into_iter();
+    let stacks = measured.user_stacks.iter();
+    Ok(Facts {
+        processes: known(session, measured)?
+            .into_iter()
+            .map(|(tgid, known)| (tgid, process(known)))
+            .collect(),
+        user_stacks: stacks
+            .map(|(&(tgid, number), frames)| (tgid, number, frames.clone()))
+            .collect(),
+        dropped: dropped
+            .map(|its| (its.cpu, its.kind.to_owned(), its.count))
+            .collect(),
+        missed: measured.losses.missed,
+        clock_error_ns: Some(measured.clock_error_ns),
+        notes,
+        exit: command.map(command_end),
+    })
+}
+
+/// A process as reports name it.
+pub(super) fn process(known: Known) -> Process {
+    Process {
+        unit: known.unit,
+        name: known.name,
+    }
 }
 
 /// All processes that a report may name.

@@ -12,6 +12,7 @@ use crate::cli;
 use crate::core::{Selector, TargetSpec};
 use crate::exit::Failure;
 use crate::identity::{Registry, Selection};
+use crate::recording;
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -208,6 +209,23 @@ impl Targets {
             per_thread: true,
         });
         specs.collect()
+    }
+}
+
+impl Targets {
+    /// Each with what the core watches for it, from [`Self::specs`].
+    #[must_use]
+    pub fn named(&self, specs: Vec<TargetSpec>) -> Vec<recording::facts::Target> {
+        let named = self
+            .targets
+            .iter()
+            .zip(specs)
+            .map(|(target, spec)| recording::facts::Target {
+                kind: target.kind().to_owned(),
+                value: target.value(),
+                selector: spec.selector,
+            });
+        named.collect()
     }
 }
 

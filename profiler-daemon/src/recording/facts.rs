@@ -1,12 +1,12 @@
 //! What a recording says beside its records: which run it is, and what no record carries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use profiler_ebpf::Kind;
 use serde::{Deserialize, Serialize};
 
-use crate::core::Selector;
-use crate::sink::report::{Dropped, Exit};
+use crate::core::{Selector, Snapshot, TargetSpec};
+use crate::sink::report::{Dropped, Exit, Report, ReportFacts};
 
 /// Which run a recording is of. Fields may be added; none changes its meaning within a version of the
 /// format.
@@ -42,6 +42,26 @@ impl Header {
     pub fn unix_ns(&self, record_ns: u64) -> u64 {
         let since_start_ns = record_ns.wrapping_sub(self.start_ns).cast_signed();
         self.start_unix_ns.saturating_add_signed(since_start_ns)
+    }
+}
+
+impl Header {
+    /// What a core watched in this run.
+    #[must_use]
+    pub fn specs(&self) -> Vec<TargetSpec> {
+        self.targets.iter().map(Target::spec).collect()
+    }
+}
+
+impl Target {
+    /// What a core is to watch for it.
+    #[must_use]
+    pub fn spec(&self) -> TargetSpec {
+        TargetSpec {
+            name: self.value.clone(),
+            selector: self.selector.clone(),
+            per_thread: true,
+        }
     }
 }
 
@@ -86,6 +106,42 @@ pub struct Process {
 }
 
 impl Facts {
+    /// A report for each of these targets of a snapshot, in their order. The live report of a run and
+    /// that on its recording are both made here.
+    #[must_use]
+    pub fn reports(&self, header: &Header, targets: &[Target], snapshot: &Snapshot) -> Vec<Report> {
+        let dropped = self.dropped();
+        let stacks: HashMap<(u32, u32), &[String]> = self
+            .user_stacks
+            .iter()
+            .map(|(tgid, number, frames)| ((*tgid, *number), &frames[..]))
+            .collect();
+        let process = |tgid: u32| self.processes.get(&tgid);
+        let report = |(target, seen)| {
+            let target: &Target = target;
+            let facts = ReportFacts {
+                version: env!("CARGO_PKG_VERSION"),
+                start_unix_ns: header.unix_ns(snapshot.start_ns),
+                target_kind: &target.kind,
+                target_value: &target.value,
+                dropped: &dropped,
+                missed: self.missed,
+                clock_error_ns: self.clock_error_ns,
+                wakeups: header.wakeups,
+                unit_of: &|tgid| process(tgid).map_or_else(String::new, |its| its.unit.clone()),
+                name_of: &|tgid| process(tgid).map_or_else(String::new, |its| its.name.clone()),
+                user_stack_of: &|tgid, number| {
+                    let stack = stacks.get(&(tgid, number));
+                    stack.map_or_else(Vec::new, |frames| frames.to_vec())
+                },
+                notes: &self.notes,
+                exit: self.exit.filter(|_| target.kind == "command"),
+            };
+            Report::new(snapshot, seen, &facts)
+        };
+        targets.iter().zip(&snapshot.targets).map(report).collect()
+    }
+
     /// [`Self::dropped`] as reports have it; kinds that this version does not know are left out.
     #[must_use]
     pub fn dropped(&self) -> Vec<Dropped> {

@@ -1,5 +1,6 @@
 //! A core whose input is recorded, if anybody wants it.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use profiler_ebpf::ThreadRecord;
@@ -95,6 +96,14 @@ impl Intake {
             tape.doubt(cpu, from_ns, until_ns);
         }
         self.core.doubt(cpu, from_ns, until_ns);
+    }
+
+    /// [`Core::join`].
+    pub fn join(&mut self, target: usize, tgids: &BTreeSet<u32>) {
+        if let Some(tape) = &self.tape {
+            tape.join(target, tgids);
+        }
+        self.core.join(target, tgids);
     }
 
     /// [`Core::begin_window`].

@@ -1,7 +1,7 @@
 //! What is given to a [`Core`], as values: the journal of a run. The same entries given to another core
 //! in the same order make the same figures.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use profiler_ebpf::{RawRecord, THREAD_RECORD_BYTES, ThreadRecord};
@@ -27,6 +27,8 @@ pub enum Entry {
     Feed(Batch),
     /// [`Core::begin_window`].
     BeginWindow,
+    /// [`Core::join`]: the number of the target, and the processes.
+    Join(usize, BTreeSet<u32>),
 }
 
 /// The records that one [`Core::feed`] used.
@@ -83,6 +85,7 @@ impl Entry {
                 core.feed(&streams, batch.watermark_ns);
             }
             Self::BeginWindow => core.begin_window(),
+            Self::Join(target, tgids) => core.join(target, &tgids),
         }
     }
 }
@@ -98,6 +101,7 @@ mod op {
     pub(super) const DOUBT: u8 = 4;
     pub(super) const FEED: u8 = 5;
     pub(super) const BEGIN_WINDOW: u8 = 6;
+    pub(super) const JOIN: u8 = 7;
 }
 
 /// Packs entries into the content of a chunk.
@@ -167,6 +171,12 @@ impl Packer {
             }
             Entry::Feed(batch) => self.feed(batch),
             Entry::BeginWindow => self.op(op::BEGIN_WINDOW, &[]),
+            Entry::Join(target, tgids) => {
+                self.op(op::JOIN, &[*target as u64, tgids.len() as u64]);
+                for &tgid in tgids {
+                    varint::put(&mut self.ops, tgid.into());
+                }
+            }
         }
     }
 
@@ -333,6 +343,11 @@ impl Unpacker<'_> {
             )),
             op::FEED => self.feed(),
             op::BEGIN_WINDOW => Ok(Entry::BeginWindow),
+            op::JOIN => {
+                let (target, count) = (self.number()?, self.number()?);
+                let tgids = (0..count).map(|_| self.u32()).collect::<Result<_, _>>()?;
+                Ok(Entry::Join(target, tgids))
+            }
             _ => Err(Malformed),
         }
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::facts::{Facts, Header};
 use super::journal::{Batch, Entry};
 use super::reader::{Part, Reader};
-use crate::core::{Core, Stream};
+use crate::core::{Core, Stream, TargetSpec};
 
 /// Gives a recording to a core.
 pub struct Replay {
@@ -15,17 +15,20 @@ pub struct Replay {
     /// When the recording's own window begins.
     start_ns: u64,
     has_begun: bool,
+    /// The core watches what was watched then.
+    is_as_recorded: bool,
     /// The part of it that counts.
     window_ns: Range<u64>,
 }
 
 impl Replay {
-    /// Gives it to this core, which must be new. Only what lies in the window counts; times are those of
-    /// the records' clock.
+    /// Gives it to a core that watches these targets, or those of the recording. Only what lies in the
+    /// window counts; times are those of the records' clock.
     #[must_use]
-    pub fn new(core: Core, header: &Header, window_ns: Range<u64>) -> Self {
+    pub fn new(header: &Header, targets: Option<Vec<TargetSpec>>, window_ns: Range<u64>) -> Self {
         Self {
-            core,
+            is_as_recorded: targets.is_none(),
+            core: Core::new(targets.unwrap_or_else(|| header.specs())),
             facts: Facts::default(),
             start_ns: header.start_ns,
             has_begun: false,
@@ -66,6 +69,8 @@ impl Replay {
         match entry {
             Entry::Feed(batch) => self.feed(&batch),
             Entry::BeginWindow => self.begin_window(),
+            // What came to a target that is not watched.
+            Entry::Join(..) if !self.is_as_recorded => {}
             other => other.give(&mut self.core),
         }
     }

@@ -3,6 +3,7 @@
 //! Where the queue is full, records are left out, and a gap in their place tells the reader so, just as
 //! the rings' own gaps do.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -37,6 +38,9 @@ pub(super) struct Shared {
     /// Bytes of records in the queue, and messages.
     queued: AtomicUsize,
     messages: AtomicUsize,
+    /// Records and bytes that were written.
+    pub(super) written: AtomicU64,
+    pub(super) bytes: AtomicU64,
     /// Records and evidence that the queue had no room for.
     lost: AtomicU64,
     /// A part should begin soon.
@@ -122,6 +126,11 @@ impl Tape {
     /// The window begins.
     pub(super) fn begin_window(&self) {
         self.send_small(Entry::BeginWindow);
+    }
+
+    /// Processes came to a target.
+    pub(super) fn join(&self, target: usize, tgids: &BTreeSet<u32>) {
+        self.send_small(Entry::Join(target, tgids.clone()));
     }
 
     /// Something was seen of waits that end, or that go on.

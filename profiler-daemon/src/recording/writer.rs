@@ -129,6 +129,16 @@ impl Recorder {
         self.shared.stopped()
     }
 
+    /// How many records were written so far, or kept, and how many bytes they took.
+    #[must_use]
+    pub fn written(&self) -> (u64, u64) {
+        let (records, bytes) = (&self.shared.written, &self.shared.bytes);
+        (
+            records.load(Ordering::Relaxed),
+            bytes.load(Ordering::Relaxed),
+        )
+    }
+
     /// Whether everything that came so far is written, or kept.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -370,6 +380,8 @@ impl Writer {
             }
         }
         self.records += extent.records as u64;
+        self.shared.written.store(self.records, Ordering::Relaxed);
+        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// From here on a file can be read without what came before.
