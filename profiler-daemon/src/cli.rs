@@ -1,5 +1,6 @@
 //! The command line, as data. Help, completions and man page come from here.
 
+mod recordings;
 mod targets;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use recordings::{Choice, Record, ReportOn};
 pub use targets::Targets;
 
 use crate::core::worst::MAX_WORST;
@@ -37,6 +39,10 @@ pub struct Cli {
 pub enum Command {
     /// Measure a process, a thread or a command, and report
     Attach(Attach),
+    /// Record what happens, to report on it later or elsewhere
+    Record(Record),
+    /// Report on a recording
+    Report(ReportOn),
     /// Run as a service that Prometheus scrapes
     Run(Run),
     /// Say what this host allows, and what follows from what it lacks

@@ -23,6 +23,8 @@ fn run(command: &Command) -> Result<u8, Failure> {
     match command {
         Command::Attach(args) => daemon::attach::attach(args),
         Command::Generate { directory } => Ok(generate::write(directory)?),
+        Command::Record(args) => daemon::record::record(args),
+        Command::Report(args) => daemon::replay::report(args),
         Command::ExecGate { command } => Ok(daemon::gate::become_command(command)?),
         Command::Run(args) => daemon::service::run(args),
         Command::Check(args) => daemon::check::check(args),

@@ -4,6 +4,8 @@
 //! * [`targets`]: what the command line wants to be measured; [`gate`] starts a command for it.
 //! * `measuring` measures targets until something ends that, and `reporting` prints what came of it.
 //! * [`attach`]: measures targets and reports.
+//! * [`record`]: keeps what figures are made from; [`trigger`] says when a flight recorder writes, and
+//!   [`replay`] reports on a recording.
 //! * [`service`]: measures for good and serves the figures over [`http`].
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
@@ -22,8 +24,12 @@ mod measuring;
 mod notify;
 mod options;
 mod privileges;
+mod progress;
+pub mod record;
+pub mod replay;
 mod reporting;
 pub mod service;
 pub mod targets;
+pub mod trigger;
 mod user_stacks;
 mod witness;

@@ -129,6 +129,27 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
+/// A number of bytes, such as `3.4 MiB`.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut size = bytes as f64 / 1024.0;
+    let mut units = UNITS.into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    for next in units {
+        // What rounds to 1024 is one of the next unit.
+        if size < 1023.95 {
+            break;
+        }
+        size /= 1024.0;
+        unit = next;
+    }
+    format!("{size:.1} {unit}")
+}
+
 /// A number in at most five characters: `99999`, `123k`, `1.23M`.
 #[must_use]
 pub fn short_count(number: u64) -> String {
@@ -423,6 +444,20 @@ mod tests {
     use super::{duration, percent, safe, short_count, shorten, thousands, utc, wrap};
     use proptest::prelude::*;
     use unicode_width::UnicodeWidthStr;
+
+    #[test]
+    fn bytes_have_the_unit_that_fits() {
+        for (size, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (3_565_158, "3.4 MiB"),
+            ((1 << 30) - 1, "1.0 GiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ] {
+            assert_eq!(super::bytes(size), expected);
+        }
+    }
 
     #[test]
     fn durations_have_three_digits_and_the_unit_that_fits() {

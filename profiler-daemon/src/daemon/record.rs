@@ -1,0 +1,244 @@
+//! `schedscope record`: measures, and keeps what the figures are made from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::engine::{Engine, Handle};
+use super::gate;
+use super::measuring::{End, Session};
+use super::options;
+use super::progress::Progress;
+use super::reporting::{self, Printer};
+use super::targets::Targets;
+use super::trigger::{Condition, Watch};
+use crate::cli::Record;
+use crate::exit::{Exit, Failure};
+use crate::identity::{Keeper, Registry};
+use crate::recording::facts::Process;
+use crate::recording::{Facts, Last, Recorder, SavedFile, Settings, Stop, Summary};
+use crate::sink::text;
+
+/// Names of processes are gathered this often: who has ended by the end of the recording would have none.
+const NAMES_EVERY: Duration = Duration::from_secs(30);
+
+/// Conditions are looked at this often, and whether the recording goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Least time from one file of a flight recorder to the next.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+
+/// Processes whose names are kept.
+const MAX_NAMES: usize = 1 << 16;
+
+/// Runs the command; the code is that of the command that was started, if one was.
+pub fn record(args: &Record) -> Result<u8, Failure> {
+    if args.rotate.is_some() && args.max_size.is_none() && args.last.is_none() {
+        return Err(Failure::usage(
+            "--rotate needs to know when a file is full: give --max-size, too".to_owned(),
+        ));
+    }
+    let mut registry = Registry::default();
+    let targets = if args.targets == crate::cli::Targets::default() {
+        Targets::host()
+    } else {
+        Targets::find(&args.targets, &mut registry)?
+    };
+    let mut printer = match args.output {
+        Some(output) => Some(Printer::open(
+            args.output_file.as_deref(),
+            output,
+            args.view,
+        )?),
+        None => None,
+    };
+    let (recorder, tape) = Recorder::start(settings(args)).map_err(|error| {
+        Failure::usage(format!(
+            "cannot write {}: {error}; give -o a place that can be written",
+            args.file.display()
+        ))
+    })?;
+    let options = options::for_attach(&args.probes, args.user_stacks);
+    let mut session = Session::begin(targets, registry, &options, args.duration, Some(tape))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut recording = Recording {
+        handle: session.handle.clone(),
+        keeper: session.keeper.clone(),
+        recorder,
+        processes: BTreeMap::new(),
+        named_at: None,
+        saved_at: None,
+    };
+    let (measured, end) = runtime.block_on(async {
+        let end = recording.until_it_ends(&mut session, args).await?;
+        Ok::<_, anyhow::Error>((session.finish().await?, end))
+    })?;
+    let command = end.command;
+    let mut facts = reporting::facts(&session, &measured, end)?;
+    // Those of the report are the newest.
+    recording.processes.append(&mut facts.processes);
+    facts.processes = std::mem::take(&mut recording.processes);
+    runtime.block_on(recording.handle.ask(Engine::end_recording))?;
+    recording.recorder.facts(facts.clone());
+    let summary = recording.recorder.finish()?;
+    if let Some(printer) = &mut printer {
+        let header = &session.header;
+        printer.print(&facts.reports(header, &header.targets, &measured.snapshot))?;
+    }
+    let code = command.map_or(Exit::Done as u8, gate::exit_code);
+    match say(args, &summary) {
+        Some(failure) => Err(failure),
+        None => Ok(code),
+    }
+}
+
+fn settings(args: &Record) -> Settings {
+    Settings {
+        path: args.file.clone(),
+        max_bytes: args.max_size,
+        keep: args.rotate,
+        last: args.last.map(|time| Last {
+            time,
+            max_bytes: usize::try_from(args.max_memory).unwrap_or(usize::MAX),
+        }),
+    }
+}
+
+/// A recording under way.
+struct Recording {
+    handle: Handle,
+    keeper: Keeper,
+    recorder: Recorder,
+    /// Names of processes, those that have ended included.
+    processes: BTreeMap<u32, Process>,
+    named_at: Option<Instant>,
+    /// When a flight recorder last wrote.
+    saved_at: Option<Instant>,
+}
+
+impl Recording {
+    /// Sees to names, conditions and signals until something ends the recording.
+    async fn until_it_ends(&mut self, session: &mut Session, args: &Record) -> anyhow::Result<End> {
+        let mut save_now = signal(SignalKind::user_defined1())?;
+        let mut watch = Watch::new(&args.when);
+        let mut progress = Progress::start();
+        let mut ended = Box::pin(session.ended());
+        loop {
+            tokio::select! {
+                end = &mut ended => return end,
+                _ = save_now.recv(), if args.last.is_some() => {
+                    progress.clear();
+                    self.save("SIGUSR1").await;
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    if self.recorder.stopped().is_some() {
+                        return Ok(End::default());
+                    }
+                    self.gather_names().await?;
+                    if let Some(condition) = self.look(&mut watch).await? {
+                        progress.clear();
+                        self.save(&condition.to_string()).await;
+                    }
+                    let (records, bytes) = self.recorder.written();
+                    progress.show(|elapsed| shown(elapsed, records, bytes));
+                }
+            }
+        }
+    }
+
+    /// Has the recording know what processes are called and belong to.
+    async fn gather_names(&mut self) -> anyhow::Result<()> {
+        if self.named_at.is_some_and(|at| at.elapsed() < NAMES_EVERY) {
+            return Ok(());
+        }
+        self.named_at = Some(Instant::now());
+        let tgids = |engine: &mut Engine| engine.core().processes().collect::<BTreeSet<u32>>();
+        let tgids = self.handle.ask(tgids).await?.into_iter();
+        let known = self.keeper.known(tgids.take(MAX_NAMES).collect()).await?;
+        for (tgid, known) in known {
+            if self.processes.len() < MAX_NAMES || self.processes.contains_key(&tgid) {
+                self.processes.insert(tgid, reporting::process(known));
+            }
+        }
+        self.recorder.facts(Facts {
+            processes: self.processes.clone(),
+            ..Facts::default()
+        });
+        Ok(())
+    }
+
+    /// A condition that is met, if it is time to write again.
+    async fn look(&self, watch: &mut Watch) -> anyhow::Result<Option<Condition>> {
+        if watch.is_empty() {
+            return Ok(None);
+        }
+        let mut its = watch.clone();
+        let (met, its) = self
+            .handle
+            .ask(move |engine| (its.look(engine.core()), its))
+            .await?;
+        *watch = its;
+        let is_early = self.saved_at.is_some_and(|at| at.elapsed() < SAVE_EVERY);
+        Ok(met.filter(|_| !is_early))
+    }
+
+    /// Writes what a flight recorder keeps, and says so.
+    async fn save(&mut self, why: &str) {
+        self.saved_at = Some(Instant::now());
+        match self.recorder.save().await {
+            Ok(SavedFile { path, time, bytes }) => eprintln!(
+                "{why}: wrote the last {} to {} ({})",
+                text::duration(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+                path.display(),
+                text::bytes(bytes)
+            ),
+            Err(error) => eprintln!("schedscope: {why}: {error}"),
+        }
+    }
+}
+
+fn shown(elapsed: Duration, records: u64, bytes: u64) -> String {
+    format!(
+        "recording: {} s, {} records, {}",
+        elapsed.as_secs(),
+        text::thousands(records),
+        text::bytes(bytes)
+    )
+}
+
+/// Says what came of a recording; a failure if it ended because it could not be written.
+fn say(args: &Record, summary: &Summary) -> Option<Failure> {
+    let path = summary.path.display();
+    if summary.lost > 0 {
+        eprintln!(
+            "{} records could not be written in time: reports on {path} count them as lost; a faster disk or \
+             --wakers off helps",
+            text::thousands(summary.lost)
+        );
+    }
+    let size = format!(
+        "{} records in {}",
+        text::thousands(summary.records),
+        text::bytes(summary.bytes)
+    );
+    match &summary.stopped {
+        Some(Stop::Failed(error)) => {
+            return Some(Failure::new(
+                Exit::Internal,
+                anyhow::anyhow!(
+                    "the recording ended early, {path} cannot be written: {error}; what is in it can be read \
+                     ({size}): make room and record again"
+                ),
+            ));
+        }
+        Some(Stop::Full) => {
+            eprintln!("{path} is full: {size}; a larger --max-size or --rotate keeps more")
+        }
+        None if args.last.is_some() => {}
+        None => eprintln!("{path}: {size}; read it with `schedscope report {path}`"),
+    }
+    None
+}

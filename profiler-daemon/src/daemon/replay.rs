@@ -1,0 +1,221 @@
+//! `schedscope report`: reads a recording and reports, as the run itself did.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use wildmatch::WildMatch;
+
+use super::progress::Progress;
+use super::reporting::Printer;
+use crate::cli::{Choice, ReportOn};
+use crate::core::{Selector, Snapshot};
+use crate::exit::{Exit, Failure};
+use crate::recording::facts::Target;
+use crate::recording::{Damage, Facts, Header, OpenError, Part, Reader, Replay};
+use crate::sink::report::Report;
+use crate::sink::text;
+
+/// Runs the command.
+pub fn report(args: &ReportOn) -> Result<u8, Failure> {
+    // Before a file is overwritten with a report on nothing.
+    let recorded = Recorded::read(&args.file, &args.choice)?;
+    let mut printer = Printer::open(args.output_file.as_deref(), args.output, args.view)?;
+    printer.print(&recorded.reports())?;
+    Ok(recorded.tell_damage())
+}
+
+/// What is in a recording on some targets.
+pub(super) struct Recorded {
+    path: String,
+    header: Header,
+    targets: Vec<Target>,
+    snapshot: Snapshot,
+    facts: Facts,
+    damage: Damage,
+}
+
+impl Recorded {
+    /// Reads a file to its end, or as far as it is whole.
+    pub(super) fn read(path: &Path, choice: &Choice) -> Result<Self, Failure> {
+        let named = path.display().to_string();
+        let mut reader = open(path)?;
+        let header = reader.header().clone();
+        let chosen = chosen(path, choice)?;
+        let window_ns = window(&header, choice)?;
+        let specs = chosen
+            .as_ref()
+            .map(|targets| targets.iter().map(Target::spec).collect());
+        let mut replay = Replay::new(&header, specs, window_ns.clone());
+        let mut progress = Progress::start();
+        let read = replay.run(&mut reader, |watermark_ns| {
+            let reached_ns = watermark_ns.saturating_sub(header.start_ns);
+            progress.show(|_| format!("reading: {} of the recording", text::duration(reached_ns)));
+        });
+        read.map_err(|error| unreadable(path, &OpenError::Io(error)))?;
+        drop(progress);
+        let (core, facts) = replay.finish();
+        if core.watermark_ns() <= window_ns.start.max(header.start_ns) {
+            return Err(empty(path, &header, core.watermark_ns(), reader.damage()));
+        }
+        Ok(Self {
+            path: named,
+            targets: chosen.unwrap_or_else(|| header.targets.clone()),
+            snapshot: core.snapshot(),
+            header,
+            facts,
+            damage: reader.damage(),
+        })
+    }
+
+    /// A report for each target.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        self.facts
+            .reports(&self.header, &self.targets, &self.snapshot)
+    }
+
+    /// Says what is missing of the file, if anything is; returns the exit code.
+    pub(super) fn tell_damage(&self) -> u8 {
+        if !self.damage.is_any() {
+            return Exit::Done as u8;
+        }
+        eprintln!(
+            "schedscope: {} is damaged: {}",
+            self.path,
+            describe(&self.damage)
+        );
+        Exit::Damaged as u8
+    }
+}
+
+fn describe(damage: &Damage) -> String {
+    let mut parts = Vec::new();
+    if damage.bytes > 0 {
+        parts.push(format!("{} of it make no sense", text::bytes(damage.bytes)));
+    }
+    if damage.chunks > 0 {
+        parts.push(format!("{} chunks are missing", damage.chunks));
+    }
+    if damage.records > 0 {
+        let records = text::thousands(damage.records);
+        parts.push(format!(
+            "{records} records at least are lost, and reported as such"
+        ));
+    }
+    if damage.is_unfinished {
+        parts.push("it was not ended, or its end is missing".to_owned());
+    }
+    format!("{}; the report is on what is whole", parts.join(", "))
+}
+
+fn open(path: &Path) -> Result<Reader<File>, Failure> {
+    Reader::open(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &OpenError) -> Failure {
+    let exit = match error {
+        OpenError::Io(_) => Exit::Usage,
+        _ => Exit::Damaged,
+    };
+    Failure::new(exit, anyhow::anyhow!("{}: {error}", path.display()))
+}
+
+/// Nothing of the window is there.
+fn empty(path: &Path, header: &Header, until_ns: u64, damage: Damage) -> Failure {
+    let length = text::duration(until_ns.saturating_sub(header.start_ns));
+    let path = path.display();
+    if damage.is_any() {
+        let what = describe(&damage);
+        return Failure::new(
+            Exit::Damaged,
+            anyhow::anyhow!("{path} has no records that could be reported on: {what}"),
+        );
+    }
+    Failure::usage(format!(
+        "{path} ends after {length}: give an earlier --from"
+    ))
+}
+
+/// The time that counts, by the records' clock.
+fn window(header: &Header, choice: &Choice) -> Result<Range<u64>, Failure> {
+    let at = |after: Duration| {
+        let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        header.start_ns.saturating_add(after_ns)
+    };
+    let window_ns = choice.from.map_or(0, at)..choice.to.map_or(u64::MAX, at);
+    if window_ns.is_empty() {
+        return Err(Failure::usage(
+            "--to is not after --from: both count from the beginning of the recording".to_owned(),
+        ));
+    }
+    Ok(window_ns)
+}
+
+/// The targets that are asked for in place of those of the recording.
+fn chosen(path: &Path, choice: &Choice) -> Result<Option<Vec<Target>>, Failure> {
+    let target = |kind: &str, value: String, selector| Target {
+        kind: kind.to_owned(),
+        value,
+        selector,
+    };
+    let mut targets: Vec<Target> = Vec::new();
+    let tids = choice.tid.iter();
+    targets.extend(tids.map(|&tid| target("tid", tid.to_string(), Selector::Tid(tid))));
+    let pids = choice.pid.iter();
+    targets.extend(pids.map(|&pid| target("pid", pid.to_string(), Selector::Pid(pid))));
+    let globs = choice.comm.iter();
+    targets.extend(
+        globs.map(|glob| target("comm", glob.clone(), Selector::Comm(WildMatch::new(glob)))),
+    );
+    if !choice.unit.is_empty() {
+        let units = units(path)?;
+        for glob in &choice.unit {
+            let members = members(&units, glob);
+            if members.is_empty() {
+                return Err(Failure::no_target(format!(
+                    "no process in {} belongs to a unit {glob}; `schedscope report {} --host` shows the units",
+                    path.display(),
+                    path.display()
+                )));
+            }
+            targets.push(target("unit", glob.clone(), Selector::Tree(members)));
+        }
+    }
+    if choice.host {
+        targets.push(target("host", String::new(), Selector::All));
+    }
+    Ok((!targets.is_empty()).then_some(targets))
+}
+
+/// The processes of a recording with their units. Which they are stands behind the records.
+fn units(path: &Path) -> Result<Vec<(u32, String)>, Failure> {
+    let mut reader = open(path)?;
+    let mut units = Vec::new();
+    while let Some(part) = reader
+        .next_part()
+        .map_err(|error| unreadable(path, &OpenError::Io(error)))?
+    {
+        if let Part::Facts(facts) = part {
+            units.extend(
+                facts
+                    .processes
+                    .into_iter()
+                    .map(|(tgid, its)| (tgid, its.unit)),
+            );
+        }
+    }
+    Ok(units)
+}
+
+fn members(units: &[(u32, String)], glob: &str) -> BTreeSet<u32> {
+    let (whole, service) = (
+        WildMatch::new(glob),
+        WildMatch::new(&format!("{glob}.service")),
+    );
+    let of_unit = |(tgid, unit): &(u32, String)| {
+        (whole.matches(unit) || service.matches(unit)).then_some(*tgid)
+    };
+    units.iter().filter_map(of_unit).collect()
+}
