@@ -353,3 +353,97 @@ fn wrong_usage_is_refused_before_anything_is_attached() {
         assert_ne!(outcome.stderr, "", "{arguments:?}");
     }
 }
+
+#[test]
+fn a_recorded_storm_is_reported_byte_by_byte_as_it_was_live() {
+    if !may_load_probes("a_recorded_storm_is_reported_byte_by_byte_as_it_was_live") {
+        return;
+    }
+    let file = scratch_file("storm.sched");
+    let path = file
+        .to_str()
+        .expect("the scratch directory has a plain name");
+    let storm = Workload::start("storm", &["--duration", "20s"]).expect("no special needs");
+    let pid = storm.pid().to_string();
+    let live = run(["record", "-o", path, "-d", "3s", "--output", "json", &pid]);
+    live.expect_code(0);
+    let report = live.json();
+    common::books::check(&report);
+    let bytes = std::fs::metadata(&file).expect("it was recorded").len();
+    let events: u64 = number(&report["loss"]["events"]);
+    assert!(events > 300_000, "no storm: {events} in 3 s");
+    assert!(bytes < 8 * events, "{bytes} bytes for {events} records");
+    let replayed = run(["report", path, "--output", "json"]);
+    replayed.expect_code(0);
+    assert!(
+        replayed.stdout == live.stdout,
+        "a recording says something else: {path}"
+    );
+    // Whoever else was there can be asked for, too.
+    let host = run(["report", path, "--host", "--output", "json"]);
+    host.expect_code(0);
+    common::books::check(&host.json());
+    std::fs::remove_file(&file).expect("it was recorded");
+}
+
+#[test]
+fn a_recorder_that_was_killed_leaves_what_it_wrote() {
+    if !may_load_probes("a_recorder_that_was_killed_leaves_what_it_wrote") {
+        return;
+    }
+    let file = scratch_file("killed.sched");
+    let path = file
+        .to_str()
+        .expect("the scratch directory has a plain name");
+    let storm = Workload::start("pingpong", &["--duration", "20s"]).expect("no special needs");
+    let pid = storm.pid().to_string();
+    let mut recorder = Running::start(schedscope(["record", "-o", path, &pid]));
+    recorder.wait_until_it_measures();
+    thread::sleep(Duration::from_secs(3));
+    recorder.signal(Signal::KILL);
+    recorder.finish(PATIENCE);
+    let report = run(["report", path, "--output", "json"]);
+    report.expect_code(5);
+    assert!(report.stderr.contains("was not ended"), "{report:?}");
+    let report = report.json();
+    common::books::check(&report);
+    let length: u64 = number(&report["window"]["duration_ns"]);
+    assert!(
+        length > 1_000_000_000,
+        "all but the last second: {length} ns"
+    );
+    std::fs::remove_file(&file).expect("it was recorded");
+}
+
+#[test]
+fn a_full_disk_ends_a_recording_cleanly() {
+    if !may_load_probes("a_full_disk_ends_a_recording_cleanly") {
+        return;
+    }
+    let disk = scratch_file("full-disk");
+    std::fs::create_dir(&disk).expect("the scratch directory can be written");
+    let disk = disk
+        .to_str()
+        .expect("the scratch directory has a plain name");
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "none", disk])
+        .status();
+    if !mount.is_ok_and(|status| status.success()) {
+        common::not_run(
+            "a_full_disk_ends_a_recording_cleanly",
+            "no tmpfs can be mounted",
+        );
+        return;
+    }
+    let path = format!("{disk}/full.sched");
+    let storm = Workload::start("storm", &["--duration", "20s"]).expect("no special needs");
+    let pid = storm.pid().to_string();
+    let outcome = run(["record", "-o", &path, "-d", "15s", &pid]);
+    let report = run(["report", &path, "--output", "json"]);
+    let unmounted = Command::new("umount").arg(disk).status();
+    assert!(unmounted.is_ok_and(|status| status.success()), "{disk}");
+    std::fs::remove_dir(disk).expect("it is empty");
+    outcome.expect_error(1, &["No space left", "full.sched"]);
+    report.expect_code(0);
+    common::books::check(&report.json());
+}

@@ -5,6 +5,7 @@ mod model;
 use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use profiler_ebpf::{RawRecord, Switch, WIRE_VERSION};
 use proptest::prelude::*;
 use schedscope::core::classify::{FileKind, Stack};
 use schedscope::core::decode::Event;
-use schedscope::core::{Core, Seen, Selector, Stream, TargetSpec};
+use schedscope::core::{Core, Seen, Selector, Stream};
 use schedscope::recording::facts::{Process, Target};
 use schedscope::recording::format::{FILE_HEAD_BYTES, FORMAT_VERSION, FileHead};
 use schedscope::recording::{
@@ -24,13 +25,9 @@ use schedscope::recording::{
 use wildmatch::WildMatch;
 use zerocopy::IntoBytes;
 
-/// Every thread, or those of a name.
-fn everybody(glob: &str) -> Vec<TargetSpec> {
-    vec![TargetSpec {
-        name: "target".to_owned(),
-        selector: Selector::Comm(WildMatch::new(glob)),
-        per_thread: true,
-    }]
+/// A core that watches every thread, as the recording says.
+fn core() -> Core {
+    Core::new(header(0).specs())
 }
 
 fn header(start_ns: u64) -> Header {
@@ -111,7 +108,7 @@ fn run(seed: u64, steps: usize) -> Run {
 fn record(run: &Run, seed: u64, settings: Settings) -> (String, Summary) {
     let (recorder, tape) = start(settings);
     tape.header(header(run.start_ns));
-    let mut intake = Intake::new(Core::new(everybody("*")), Some(tape));
+    let mut intake = Intake::new(core(), Some(tape));
     let mut feeder = Feeder::new(run, seed);
     feeder.go_to(&mut intake, run.start_ns);
     intake.begin_window();
@@ -349,7 +346,7 @@ fn a_recording_stays_within_its_size() {
 fn storm(settings: Settings, batches: u64) -> (Recorder, Intake) {
     let (recorder, tape) = start(settings);
     tape.header(header(0));
-    let mut intake = Intake::new(Core::new(everybody("*")), Some(tape));
+    let mut intake = Intake::new(core(), Some(tape));
     intake.begin_window();
     let mut random = Random::new(3);
     for batch in 0..batches {
@@ -447,4 +444,84 @@ async fn a_flight_recorder_keeps_what_was_last() {
 /// As the writer names the files of a series.
 fn numbered(path: &Path, number: u64) -> PathBuf {
     PathBuf::from(format!("{}.{number}", path.display()))
+}
+
+/// What the program says of a file.
+fn reported(bytes: &[u8], name: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let path = path(name);
+    fs::write(&path, bytes).expect("the build directory can be written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_schedscope"));
+    command.arg("report").arg(&path).args(arguments);
+    let output = command.output().expect("the program can be started");
+    fs::remove_file(&path).expect("it was just written");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn the_program_reports_what_is_whole_and_says_what_is_not() {
+    let (_, bytes) = recorded("program", 21, 1_500);
+    let json = ["--output", "json"];
+    let (code, whole, stderr) = reported(&bytes, "whole", &json);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(whole.contains("\"kind\":\"comm\""), "{whole}");
+    let (code, cut, stderr) = reported(&bytes[..bytes.len() * 3 / 4], "cut-short", &json);
+    assert_eq!(code, Some(5), "{stderr}");
+    assert!(
+        stderr.contains("is damaged") && stderr.contains("what is whole"),
+        "{stderr}"
+    );
+    assert!(cut.starts_with("{\"schema\":1,"), "{cut}");
+    let next = FileHead::of_version(FORMAT_VERSION + 1);
+    for (bytes, words) in [
+        (&b""[..], "it is empty"),
+        (b"%PDF-1.7", "no recording of schedscope"),
+        (next.as_bytes(), "version 2 of the format"),
+        (&bytes[..FILE_HEAD_BYTES + 5], "its head is damaged"),
+    ] {
+        let (code, stdout, stderr) = reported(bytes, "unreadable", &[]);
+        assert_eq!((code, stdout.as_str()), (Some(5), ""), "{stderr}");
+        assert!(
+            stderr.contains(words) && stderr.lines().count() == 1,
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn the_program_reports_on_whom_and_when_it_is_asked_for() {
+    let (_, bytes) = recorded("choice", 22, 1_500);
+    let (code, host, stderr) = reported(&bytes, "host", &["--host", "--output", "json"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let of_host: serde_json::Value = serde_json::from_str(&host).expect("a line of JSON");
+    let choice = [
+        "--comm", "a*", "--from", "100us", "--to", "300us", "--output", "json",
+    ];
+    let (code, some, stderr) = reported(&bytes, "some", &choice);
+    assert_eq!(code, Some(0), "{stderr}");
+    let of_some: serde_json::Value = serde_json::from_str(&some).expect("a line of JSON");
+    assert_eq!(
+        of_some["target"],
+        serde_json::json!({"kind": "comm", "value": "a*"})
+    );
+    assert_eq!(of_some["window"]["duration_ns"], 200_000);
+    let threads = |report: &serde_json::Value| report["threads"].as_array().map_or(0, Vec::len);
+    assert!(threads(&of_some) < threads(&of_host), "{some}");
+    for (arguments, code, words) in [
+        (
+            &["--from", "2s", "--to", "1s"][..],
+            2,
+            "--to is not after --from",
+        ),
+        (&["--from", "1h"], 2, "ends after"),
+        (&["--unit", "shop"], 4, "no process in"),
+    ] {
+        let outcome = reported(&bytes, "wrong", arguments);
+        assert_eq!(outcome.0, Some(code), "{outcome:?}");
+        assert!(outcome.2.contains(words), "{outcome:?}");
+    }
 }

@@ -141,7 +141,7 @@ pub struct Choice {
     pub from: Option<Duration>,
 
     /// End so long after the recording's beginning
-    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub to: Option<Duration>,
 }
 

@@ -29,6 +29,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Least time from one file of a flight recorder to the next.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
+/// Files of a series are not smaller: each begins with what all threads do, and to find that out takes a
+/// while in which a storm fills some megabytes.
+const MIN_ROTATED: u64 = 8 << 20;
+
 /// Processes whose names are kept.
 const MAX_NAMES: usize = 1 << 16;
 
@@ -38,6 +42,12 @@ pub fn record(args: &Record) -> Result<u8, Failure> {
         return Err(Failure::usage(
             "--rotate needs to know when a file is full: give --max-size, too".to_owned(),
         ));
+    }
+    if args.rotate.is_some() && args.max_size.is_some_and(|bytes| bytes < MIN_ROTATED) {
+        return Err(Failure::usage(format!(
+            "--rotate needs files of at least {}: give a larger --max-size",
+            text::bytes(MIN_ROTATED)
+        )));
     }
     let mut registry = Registry::default();
     let targets = if args.targets == crate::cli::Targets::default() {
@@ -235,7 +245,7 @@ fn say(args: &Record, summary: &Summary) -> Option<Failure> {
             ));
         }
         Some(Stop::Full) => {
-            eprintln!("{path} is full: {size}; a larger --max-size or --rotate keeps more")
+            eprintln!("{path} is full: {size}; a larger --max-size or --rotate keeps more");
         }
         None if args.last.is_some() => {}
         None => eprintln!("{path}: {size}; read it with `schedscope report {path}`"),

@@ -353,18 +353,9 @@ fn migrate(
     })
 }
 
-/// The number of a kind that [`Reader::take`] can meet, for tests of what is frequent.
-#[cfg(test)]
-pub(super) fn is_columnar(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Switch | Kind::Wakeup | Kind::Waking | Kind::Migrate
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{COLUMNS, Malformed, Model, Reader, Writer, is_columnar};
+    use super::{COLUMNS, Malformed, Model, Reader, Writer};
     use profiler_ebpf::{KIND_OFFSET, Kind, RECORD_BYTES, RawRecord};
     use proptest::prelude::*;
 
@@ -379,7 +370,7 @@ mod tests {
             .prop_map(|(stream, kind, mut bytes, is_clean)| {
                 if is_clean {
                     // Small numbers, and nothing in the padding of the frequent kinds.
-                    bytes.iter_mut().for_each(|byte| *byte &= 3);
+                    bytes = bytes.map(|byte| byte & 3);
                     bytes[22..KIND_OFFSET].fill(0);
                 }
                 bytes[KIND_OFFSET] = kind;
@@ -435,7 +426,11 @@ mod tests {
             model.expect(1);
             let mut writer = Writer::default();
             writer.add(&mut model, 0, &raw);
-            assert_eq!(writer.len() < RECORD_BYTES, is_columnar(kind), "{kind:?}");
+            let is_frequent = matches!(
+                kind,
+                Kind::Switch | Kind::Wakeup | Kind::Waking | Kind::Migrate
+            );
+            assert_eq!(writer.len() < RECORD_BYTES, is_frequent, "{kind:?}");
         }
     }
 }
