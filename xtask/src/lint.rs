@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::build::{self, Tools};
+use crate::install;
 use crate::process::{capture, find, run};
-use crate::stamp;
 use crate::workspace::Workspace;
 
 /// The version of cargo-deny that `--install-deny` builds.
@@ -195,12 +195,11 @@ fn documentation(workspace: &Workspace, tools: &Tools) -> Result<()> {
 }
 
 fn dependencies(workspace: &Workspace, install: bool, checks: &[&str]) -> Outcome {
-    let own = workspace.tools().join("cargo-deny");
-    let program = own.join("bin/cargo-deny");
+    let program = workspace.tools().join("cargo-deny/bin/cargo-deny");
     let program = match find("cargo-deny") {
         Some(program) => program,
-        None if install => match install_deny(workspace, &own) {
-            Ok(()) => program,
+        None if install => match install::cargo_program(workspace, "cargo-deny", DENY_VERSION) {
+            Ok(program) => program,
             Err(error) => return Outcome::Failed(format!("{error:#}")),
         },
         None if program.is_file() => program,
@@ -214,27 +213,4 @@ fn dependencies(workspace: &Workspace, install: bool, checks: &[&str]) -> Outcom
     deny.current_dir(workspace.root())
         .args(["--workspace", "check", "--hide-inclusion-graph"]);
     checked(run(deny.args(checks)).context("see deny.toml"))
-}
-
-fn install_deny(workspace: &Workspace, dir: &Path) -> Result<()> {
-    let recipe = format!("cargo-deny {DENY_VERSION}, quick build, 1\n");
-    stamp::ensure(dir, &recipe, |dir| {
-        eprintln!("building cargo-deny {DENY_VERSION}, once (about a minute)");
-        let build = workspace.tools().join("cargo-deny-build");
-        run(workspace
-            .cargo()
-            .args(["install", "--quiet", "--locked", "--no-default-features"])
-            .arg(format!("cargo-deny@{DENY_VERSION}"))
-            .arg("--root")
-            .arg(dir)
-            .arg("--target-dir")
-            .arg(&build)
-            // It reads a few hundred manifests: what counts is how soon it is there.
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "0"))?;
-        fs::remove_dir_all(&build).with_context(|| format!("can't remove {}", build.display()))
-    })?;
-    Ok(())
 }

@@ -3,8 +3,11 @@
 //! `cargo xtask help` lists the tasks. Everything that a task installs lies under `target/xtask`;
 //! the system is never changed. See `docs/building.md`.
 
+mod booted;
 mod build;
+mod dist;
 mod environment;
+mod install;
 mod lint;
 mod process;
 mod run;
@@ -46,6 +49,10 @@ enum Task {
     Lint(lint::Args),
     /// Lint, then test: what a change must pass.
     Ci(test::Args),
+    /// Make what is given away: the binary, the Debian package, man pages and completions.
+    Dist(dist::Args),
+    /// Install the Debian package in a booted systemd, and try it: scrapes, reload, watchdog, sandbox.
+    Booted(booted::Args),
     /// Print the variables with which other tools build as xtask does: `eval "$(cargo xtask env)"`.
     Env,
 }
@@ -79,6 +86,8 @@ fn start(cli: Cli) -> Result<ExitCode> {
                 linted
             });
         }
+        Task::Dist(args) => dist::dist(&workspace, &args)?,
+        Task::Booted(args) => return booted::booted(&workspace, &args),
         Task::Env => environment::print(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

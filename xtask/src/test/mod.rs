@@ -9,7 +9,7 @@
 //! counts as skipped.
 
 mod libtest;
-mod privileges;
+pub(crate) mod privileges;
 mod suite;
 
 use std::fmt::Write as _;

@@ -74,16 +74,26 @@ impl Apt {
     /// unpacks them in `root`. Returns what was unpacked, as `name version`.
     pub(crate) fn unpack(&self, wanted: &[&str], root: &Path) -> Result<Vec<String>> {
         let packages = closure(wanted, SYSTEM, |names| self.show(names))?;
+        let exact: Vec<_> = packages
+            .iter()
+            .map(|package| format!("{}={}", package.name, package.version))
+            .collect();
+        let exact: Vec<_> = exact.iter().map(String::as_str).collect();
+        self.unpack_only(&exact, root)?;
+        Ok(packages
+            .iter()
+            .map(|package| format!("{} {}", package.name, package.version))
+            .collect())
+    }
+
+    /// Fetches `wanted`, as `name` or `name=version`, and nothing that they depend on, and unpacks them.
+    pub(crate) fn unpack_only(&self, wanted: &[&str], root: &Path) -> Result<()> {
         let debs = self.dir.join("debs");
         stamp::empty(&debs)?;
         capture(
             self.command("apt-get")
                 .args(["download", "-qq"])
-                .args(
-                    packages
-                        .iter()
-                        .map(|package| format!("{}={}", package.name, package.version)),
-                )
+                .args(wanted)
                 .current_dir(&debs),
         )
         .context("can't fetch Debian packages")?;
@@ -97,11 +107,7 @@ impl Apt {
                 capture(Command::new("dpkg-deb").arg("-x").arg(&path).arg(root))?;
             }
         }
-        fs::remove_dir_all(&debs).with_context(|| format!("can't remove {}", debs.display()))?;
-        Ok(packages
-            .iter()
-            .map(|package| format!("{} {}", package.name, package.version))
-            .collect())
+        fs::remove_dir_all(&debs).with_context(|| format!("can't remove {}", debs.display()))
     }
 
     fn show(&self, names: &BTreeSet<String>) -> Result<Vec<Package>> {

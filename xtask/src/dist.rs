@@ -1,0 +1,177 @@
+//! `cargo xtask dist`: what is given away, in `target/dist`.
+//!
+//! The binary is built for release; man pages and completions come from the binary itself, so they fit
+//! it; `cargo-deb` makes the Debian package as the table in `profiler-daemon/Cargo.toml` says.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::build;
+use crate::install;
+use crate::process::{join_path, run};
+use crate::stamp;
+use crate::workspace::Workspace;
+
+/// The version of cargo-deb that makes the package.
+const DEB_VERSION: &str = "3.8.0";
+
+/// What to make.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leave out the Debian package, and with it the build of cargo-deb.
+    #[arg(long)]
+    no_deb: bool,
+}
+
+/// `cargo xtask dist`.
+pub(crate) fn dist(workspace: &Workspace, args: &Args) -> Result<()> {
+    let dir = directory(workspace);
+    files(workspace, &dir)?;
+    println!("{}", dir.join("schedscope").display());
+    println!("{} (man pages, completions)", generated(&dir).display());
+    if !args.no_deb {
+        println!("{}", deb(workspace, &dir)?.display());
+    }
+    Ok(())
+}
+
+/// Makes the Debian package and returns it.
+pub(crate) fn package(workspace: &Workspace) -> Result<PathBuf> {
+    let dir = directory(workspace);
+    files(workspace, &dir)?;
+    deb(workspace, &dir)
+}
+
+/// cargo-deb finds the files by a path from the manifest, so it does not move with `CARGO_TARGET_DIR`.
+fn directory(workspace: &Workspace) -> PathBuf {
+    workspace.root().join("target/dist")
+}
+
+fn generated(dir: &Path) -> PathBuf {
+    dir.join("generated")
+}
+
+/// The binary, and what it says of itself.
+fn files(workspace: &Workspace, dir: &Path) -> Result<()> {
+    let binary = build::build(workspace, &build::Args { debug: false })?;
+    stamp::empty(dir)?;
+    run(Command::new(&binary).arg("generate").arg(generated(dir)))?;
+    let copy = dir.join("schedscope");
+    fs::copy(&binary, &copy).with_context(|| format!("can't write {}", copy.display()))?;
+    Ok(())
+}
+
+fn deb(workspace: &Workspace, dir: &Path) -> Result<PathBuf> {
+    let deb = dir.join(format!(
+        "schedscope_{}_{}.deb",
+        env!("CARGO_PKG_VERSION"),
+        debian_architecture()
+    ));
+    let program = install::cargo_program(workspace, "cargo-deb", DEB_VERSION)?;
+    let own = program.parent().context("a program is in a directory")?;
+    let path = join_path(own, env::var_os("PATH").as_deref())?;
+    run(workspace
+        .cargo()
+        .env("CARGO_TARGET_DIR", workspace.target())
+        .env("PATH", path)
+        .args(["deb", "--quiet", "--no-build", "--package=profiler-daemon"])
+        // The backtraces of a report that users send should have lines.
+        .args(["--no-strip", "--deb-revision="])
+        .arg("--output")
+        .arg(&deb))
+    .context("can't make the Debian package")?;
+    Ok(deb)
+}
+
+/// What Debian calls the architecture that this is built for.
+fn debian_architecture() -> &'static str {
+    match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    use crate::process::find;
+
+    fn deploy(file: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../deploy")
+            .join(file)
+    }
+
+    fn read(file: &str) -> String {
+        fs::read_to_string(deploy(file)).expect("it is in the checkout")
+    }
+
+    /// The values of a setting of the unit.
+    fn settings(name: &str) -> Vec<String> {
+        let unit = read("systemd/schedscope.service");
+        let values = unit.lines().filter_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            (key == name).then(|| value.to_owned())
+        });
+        values.collect()
+    }
+
+    /// How exposed the unit leaves the host, from 0 to 10; the same is measured booted.
+    #[test]
+    fn systemd_rates_the_unit_two_or_better() {
+        const NAME: &str = "systemd_rates_the_unit_two_or_better";
+        if find("systemd-analyze").is_none() {
+            println!("not run: {NAME}: no systemd-analyze on PATH");
+            return;
+        }
+        let output = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager"])
+            .arg(deploy("systemd/schedscope.service"))
+            .output()
+            .expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        if complaint.contains("unrecognized option") {
+            println!("not run: {NAME}: systemd-analyze is older than 250");
+            return;
+        }
+        let rating = text
+            .split_once("Overall exposure level for schedscope.service: ")
+            .and_then(|(_, rest)| rest.split(' ').next()?.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("a rating in {text}{complaint}"));
+        assert!(rating <= 2.0, "{rating}: {text}");
+    }
+
+    #[test]
+    fn the_unit_has_no_capability_but_those_for_the_probes() {
+        for setting in ["AmbientCapabilities", "CapabilityBoundingSet"] {
+            assert_eq!(settings(setting), ["CAP_BPF CAP_PERFMON"], "{setting}");
+        }
+    }
+
+    #[test]
+    fn what_the_unit_needs_is_made_when_the_package_is_installed() {
+        let user = settings("User");
+        let made = read("sysusers.d/schedscope.conf");
+        assert!(
+            made.lines()
+                .any(|line| line.starts_with(&format!("u {} ", user[0]))),
+            "{user:?} in {made}"
+        );
+        let root = settings("RootDirectory");
+        let made = read("tmpfiles.d/schedscope.conf");
+        assert!(
+            made.lines()
+                .any(|line| line.starts_with(&format!("d {} ", root[0]))),
+            "{root:?} in {made}"
+        );
+    }
+}
