@@ -166,6 +166,11 @@ pub mod programs {
     pub const TG_THROTTLE_DOWN: &str = "tg_throttle_down";
     /// Function: a group has quota again on a CPU.
     pub const TG_UNTHROTTLE_UP: &str = "tg_unthrottle_up";
+    /// The kprobes of the two functions above, each with its function.
+    pub const QUOTA_KPROBES: [(&str, &str); 2] = [
+        ("tg_unthrottle_up_kprobe", TG_UNTHROTTLE_UP),
+        ("tg_throttle_down_kprobe", TG_THROTTLE_DOWN),
+    ];
     /// A thread or process goes to another group.
     pub const CGROUP_ATTACH_TASK: &str = "cgroup_attach_task";
     /// What tells that a CPU is in an interrupt, and of which kind: pairs of hooks. Those that every

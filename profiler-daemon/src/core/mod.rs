@@ -136,6 +136,12 @@ impl Core {
         used
     }
 
+    /// These cgroups have CPU quotas, and no record will tell when they are used up: what their threads wait
+    /// for a CPU has an unknown cause.
+    pub fn untold_quotas(&mut self, groups: BTreeSet<u64>) {
+        self.machine.spans.queues.quotas.untold(groups);
+    }
+
     /// A CPU has been losing records between these times, and its ring has no room yet to say so.
     pub fn doubt(&mut self, cpu: usize, from_ns: u64, until_ns: u64) {
         self.machine.spans.gaps.add(cpu, from_ns, until_ns);

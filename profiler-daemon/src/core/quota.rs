@@ -4,7 +4,7 @@
 //! saw never makes a group look held back, or free, for longer than is certain: what was before the
 //! probes came, or was lost, follows from the next record or from a thread that runs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use profiler_ebpf::Throttle;
@@ -45,6 +45,8 @@ pub(super) struct Quotas {
     doubtful: usize,
     /// What began before this may have begun unseen: records were lost, or a group was forgotten.
     unseen_ns: u64,
+    /// Groups with quotas that no record tells of.
+    untold: BTreeSet<u64>,
 }
 
 /// Times kept of one group on one CPU, two for each period, which is 100 ms unless somebody set it
@@ -96,10 +98,15 @@ impl Group {
 }
 
 impl Quotas {
-    /// Whether no group was ever held back.
+    /// Whether no group was ever held back, as far as anybody can tell.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.groups.is_empty() && self.untold.is_empty()
+    }
+
+    /// These groups have quotas, and no record will tell when they are used up.
+    pub(super) fn untold(&mut self, groups: BTreeSet<u64>) {
+        self.untold = groups;
     }
 
     pub(super) fn take_in(&mut self, record: &Throttle) {
@@ -177,6 +184,9 @@ impl Quotas {
         time_ns: Range<u64>,
         mut visit: impl FnMut(Range<u64>, Quota),
     ) {
+        if self.untold.contains(&cgroup) {
+            return visit(time_ns, Quota::Unknown);
+        }
         let key = u32::try_from(cpu).map(|cpu| (cgroup, cpu));
         let Some(group) = key.ok().and_then(|key| self.groups.get(&key)) else {
             return visit(time_ns, Quota::Left);
@@ -353,6 +363,16 @@ mod tests {
         // Where nothing was lost there is no beginning to miss.
         quotas.take_in(&throttle(400, 0, 0));
         check(&quotas, 200..500, &[(200..500, Left)]);
+    }
+
+    #[test]
+    fn what_no_record_tells_of_is_not_known() {
+        let mut quotas = Quotas::default();
+        assert!(quotas.is_empty());
+        quotas.untold([7].into());
+        assert!(!quotas.is_empty());
+        check(&quotas, 0..10, &[(0..10, Unknown)]);
+        assert_eq!(parts(&quotas, 8, 1, 0..10), [(0..10, Left)]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::core::{Core, Snapshot, TargetSpec, UnitNews};
 use crate::identity::{Keeper, keeper::LEARN_EVERY};
 use crate::recording::{Intake, Tape};
 use crate::source::evidence::EvidenceTargets;
+use crate::source::quotas::groups_with_quota;
 use crate::source::{Kernel, Options, procfs};
 
 /// A record is visible at the latest this long after the time that it carries: the scheduler reads its
@@ -46,6 +47,10 @@ const RESYNC_AFTER: Duration = Duration::from_secs(1);
 
 /// A wait that goes on this long, and whose reason is not known, is looked at.
 const LOOK_AFTER_NS: u64 = 1_000_000_000;
+
+/// Where the kernel does not tell when quotas are used up, it is read this often who has one: it takes two
+/// system calls a cgroup.
+const READ_QUOTAS_EVERY: Duration = Duration::from_secs(10);
 
 /// Least time between two looks: each goes through all threads of the host.
 const LOOK_EVERY_NS: u64 = 10_000_000_000;
@@ -91,6 +96,8 @@ pub struct Engine {
     keeper: Option<(Keeper, Instant)>,
     /// Who tells which units there are.
     units: Option<mpsc::Receiver<UnitNews>>,
+    /// When it is due to be read who has a quota; never where the kernel tells when one is used up.
+    read_quotas_at: Option<Instant>,
 }
 
 impl Engine {
@@ -138,7 +145,12 @@ impl Engine {
             looked_ns: 0,
             keeper: None,
             units: None,
+            read_quotas_at: None,
         };
+        if options.throttling && !engine.kernel.follows_quotas() {
+            engine.read_quotas_at = Some(Instant::now());
+        }
+        engine.read_quotas();
         engine.witness.await_names();
         let read_ns = engine.kernel.now_ns();
         let mut threads = engine
@@ -221,6 +233,7 @@ impl Engine {
         self.resync_after_loss();
         self.begin_part_if_due();
         self.watch();
+        self.read_quotas();
         self.tell_births();
         self.learn_units();
     }
@@ -230,6 +243,13 @@ impl Engine {
         self.kernel.calibrate()?;
         self.kernel.threads()?;
         Ok(())
+    }
+
+    fn read_quotas(&mut self) {
+        if self.read_quotas_at.is_some_and(|at| Instant::now() >= at) {
+            self.core.untold_quotas(groups_with_quota());
+            self.read_quotas_at = Some(Instant::now() + READ_QUOTAS_EVERY);
+        }
     }
 
     /// Has this keeper told which processes begin.

@@ -274,6 +274,12 @@ impl Kernel {
         self.wakeups
     }
 
+    /// Whether it is known when CPU quotas are used up, if that was asked for.
+    #[must_use]
+    pub fn follows_quotas(&self) -> bool {
+        !self.lacks.iter().any(|lack| lack.what == why::THROTTLING)
+    }
+
     /// How many CPUs the host can have: so many rings there are.
     #[must_use]
     pub fn cpus(&self) -> usize {

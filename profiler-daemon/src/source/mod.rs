@@ -8,6 +8,7 @@
 //!   rare records.
 //! * `why` sets up what tells why threads wait; `evidence` reads what was taken of long waits, and
 //!   [`symbols`] names the kernel functions in it, [`user_symbols`] those of programs.
+//! * [`quotas`] reads which cgroups have a CPU quota, where the kernel does not tell when one is used up.
 //! * `threads` reads which threads there are, [`procfs`] those that it is not shown; `clock` relates the records' time to other clocks;
 //!   `stats` says what the probes cost.
 //! * [`Kernel`] is all of that together.
@@ -27,6 +28,7 @@ mod load;
 mod map;
 pub mod procfs;
 mod protocol;
+pub mod quotas;
 #[expect(unsafe_code, reason = "makes slices of the mapped rings")]
 mod ring;
 mod side;

@@ -1,7 +1,7 @@
 //! Setting up what tells why threads wait. All of it is optional: what a host can't do is left out and
 //! said, and never stops the rest.
 
-use aya::programs::{BtfTracePoint, FEntry, Program, ProgramError};
+use aya::programs::{BtfTracePoint, FEntry, KProbe, Program, ProgramError};
 use profiler_ebpf::{
     config::ABSENT,
     why::{MAX_USER_STACKS, WhyConfig, programs},
@@ -279,36 +279,31 @@ pub(crate) fn attach(loaded: &mut Loaded) -> Attached {
     let config = loaded.why.config;
     let mut lacks = std::mem::take(&mut loaded.why.lacks);
     let mut hooks = Vec::new();
-    let mut settle = |names: &[&'static str],
-                      what,
-                      consequence,
-                      result: Result<(), ProgramError>| {
-        match result {
-            Ok(()) => hooks.extend(names.iter().map(|name| Hook::of(name))),
-            Err(error) => lacks.push(Lack {
-                what,
-                consequence,
-                reason: chain(&error),
-            }),
-        }
+    let mut settle = |what, consequence, result: Result<&[&'static str], String>| match result {
+        Ok(names) => hooks.extend(names.iter().map(|name| Hook::of(name))),
+        Err(reason) => lacks.push(Lack {
+            what,
+            consequence,
+            reason,
+        }),
     };
     if config.cgroups != 0 {
         let moves = [programs::CGROUP_ATTACH_TASK];
         settle(
-            &moves,
             "moves between cgroups",
             "a thread that goes to another cgroup is taken to be in its first one",
-            attach_all::<BtfTracePoint>(loaded, &moves),
+            attach_all::<BtfTracePoint>(loaded, &moves).map_err(said),
         );
     }
     if config.cgroups != 0 && config.task_throttled == ABSENT {
-        // The end first: a beginning without an end would hold forever.
-        let quota = [programs::TG_UNTHROTTLE_UP, programs::TG_THROTTLE_DOWN];
+        let followed = follow_quotas(loaded);
         settle(
-            &quota,
             THROTTLING,
-            Need::Throttling.consequence(),
-            attach_all::<FEntry>(loaded, &quota),
+            "what threads of cgroups with a CPU quota wait for a CPU has an unknown cause",
+            followed
+                .as_ref()
+                .map(<[_; 2]>::as_slice)
+                .map_err(Clone::clone),
         );
     }
     if config.wakers != 0 {
@@ -318,10 +313,9 @@ pub(crate) fn attach(loaded: &mut Loaded) -> Attached {
             let result = attach_all::<BtfTracePoint>(loaded, &pair);
             if !matches!(result, Err(ProgramError::Btf(_))) {
                 settle(
-                    &pair,
                     "wakers in interrupts",
                     "a wakeup in this interrupt is taken for one by the thread that it interrupted",
-                    result,
+                    result.map_err(said),
                 );
             }
         }
@@ -329,19 +323,17 @@ pub(crate) fn attach(loaded: &mut Loaded) -> Attached {
     if loaded.why.migrations {
         let migrations = [programs::SCHED_MIGRATE_TASK];
         settle(
-            &migrations,
             "migrations",
             "a thread that goes from one run queue to another is seen only when it runs there",
-            attach_all::<BtfTracePoint>(loaded, &migrations),
+            attach_all::<BtfTracePoint>(loaded, &migrations).map_err(said),
         );
     }
     if config.wakers != 0 || config.evidence != 0 {
         let waking = [programs::SCHED_WAKING];
         settle(
-            &waking,
             "wakers and evidence",
             "who wakes a thread is not known, nor what it waited in",
-            attach_all::<BtfTracePoint>(loaded, &waking),
+            attach_all::<BtfTracePoint>(loaded, &waking).map_err(said),
         );
     }
     let open_waits = config.evidence != 0
@@ -361,6 +353,41 @@ pub(crate) fn attach(loaded: &mut Loaded) -> Attached {
         open_waits,
         lacks,
     }
+}
+
+/// Hooks the functions that tell of a group's quota; gives the programs that do, or why none can.
+fn follow_quotas(loaded: &mut Loaded) -> Result<[&'static str; 2], String> {
+    // The end first: a beginning without an end would hold forever.
+    let by_fentry = [programs::TG_UNTHROTTLE_UP, programs::TG_THROTTLE_DOWN];
+    let Err(no_fentry) = attach_all::<FEntry>(loaded, &by_fentry) else {
+        return Ok(by_fentry);
+    };
+    match attach_kprobes(loaded, &programs::QUOTA_KPROBES) {
+        Ok(()) => Ok(programs::QUOTA_KPROBES.map(|(program, _)| program)),
+        Err(no_kprobe) => Err(format!(
+            "by fentry: {}; by kprobe: {}",
+            said(no_fentry),
+            said(no_kprobe)
+        )),
+    }
+}
+
+/// What the library said, without the verifier's log.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn said(error: ProgramError) -> String {
+    let text = chain(&error);
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// As [`attach_all`], for programs each with a function that its name is not.
+fn attach_kprobes(loaded: &mut Loaded, probes: &[(&str, &str)]) -> Result<(), ProgramError> {
+    for (name, _) in probes {
+        program::<KProbe>(&mut loaded.ebpf, name)?.load()?;
+    }
+    for (name, function) in probes {
+        program::<KProbe>(&mut loaded.ebpf, name)?.attach(function, 0)?;
+    }
+    Ok(())
 }
 
 /// A kind of program that is attached to what its own name says.
@@ -385,7 +412,10 @@ macro_rules! attach {
 attach!(BtfTracePoint, FEntry);
 
 /// Loads them all before it attaches the first, so that none is attached if one can't be.
-fn attach_all<P>(loaded: &mut Loaded, names: &[&'static str]) -> Result<(), ProgramError>
+fn attach_all<'n, P>(
+    loaded: &mut Loaded,
+    names: &'n [&'static str],
+) -> Result<&'n [&'static str], ProgramError>
 where
     P: Attach,
     for<'a> &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
@@ -396,7 +426,7 @@ where
     for name in names {
         program::<P>(&mut loaded.ebpf, name)?.attach()?;
     }
-    Ok(())
+    Ok(names)
 }
 
 fn program<'a, P>(ebpf: &'a mut aya::Ebpf, name: &str) -> Result<&'a mut P, ProgramError>

@@ -17,6 +17,7 @@ use schedscope::core::classify::FileKind;
 use schedscope::core::decode::Event;
 use schedscope::core::merge::Merger;
 use schedscope::source::evidence::{EvidenceTargets, file_kind, stack};
+use schedscope::source::quotas::groups_with_quota;
 use schedscope::source::symbols::Symbols;
 use schedscope::source::{Kernel, Options};
 
@@ -254,6 +255,7 @@ fn throttled_time_is_the_kernels() {
     let threads = kernel.threads().expect("threads can be read");
     let found = threads.iter().find(|thread| thread.tid == tid);
     let cgroup = found.expect("the thread is there").cpu_cgroup;
+    let limited = groups_with_quota();
     recording.go_on(&mut kernel, &mut merger, Duration::from_millis(3_500));
     let truth = running.finish();
     let facts = &truth["facts"];
@@ -270,6 +272,10 @@ fn throttled_time_is_the_kernels() {
         "{sum_ns} ns here, {kernels_ns} ns in cpu.stat: {truth}"
     );
     assert!(cgroup > 1, "the cgroup that was made has an id: {cgroup}");
+    assert!(
+        limited.contains(&cgroup),
+        "{cgroup} has a quota: {limited:?}"
+    );
 }
 
 /// How long a group was held back, summed over the CPUs, where groups are throttled as a whole.

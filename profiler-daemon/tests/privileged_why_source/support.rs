@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use profiler_ebpf::evidence::EvidenceRecord;
 use profiler_ebpf::{Switch, Waking, switch_flags};
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use schedscope::core::decode::Event;
 use schedscope::core::merge::Merger;
 use schedscope::source::evidence::EvidenceTargets;
@@ -31,8 +33,15 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Drains until this time has gone by.
+    /// Drains until this time has gone by, with the priority that the daemon's drain thread has: what
+    /// else the machine does must not lose records. Workloads are started in between, at the normal one.
     pub(super) fn go_on(&mut self, kernel: &mut Kernel, merger: &mut Merger, span: Duration) {
+        setpriority_process(Some(gettid()), -20).expect("root may");
+        self.drain(kernel, merger, span);
+        setpriority_process(Some(gettid()), 0).expect("root may");
+    }
+
+    fn drain(&mut self, kernel: &mut Kernel, merger: &mut Merger, span: Duration) {
         let end = Instant::now() + span;
         loop {
             let is_last = Instant::now() >= end;

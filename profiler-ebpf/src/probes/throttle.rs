@@ -12,14 +12,15 @@
 //! another CPU than the one that it is about. A group below several quotas is held back while any of them
 //! is used up, which `throttle_count` counts: only its first and last step matter.
 //!
-//! They are rare, so everything is read by address.
+//! Functions are hooked by fentry; where the kernel has no trampolines for them (arm64 before Linux 6.4), or
+//! refuses those, by kprobes. They are called rarely, so everything is read by address.
 //!
 //! See docs/decisions/0002-throttling.md.
 
 use aya_ebpf::{
-    macros::{fentry, map},
+    macros::{fentry, kprobe, map},
     maps::Array,
-    programs::FEntryContext,
+    programs::{FEntryContext, ProbeContext},
 };
 use core::ffi::c_void;
 use profiler_ebpf::{Clock, Kind, Throttle, Throttled, config::ABSENT};
@@ -42,6 +43,23 @@ fn tg_throttle_down(ctx: FEntryContext) -> i32 {
 #[fentry(function = "tg_unthrottle_up")]
 fn tg_unthrottle_up(ctx: FEntryContext) -> i32 {
     record(ctx.arg(0), ctx.arg(1), false).map_or(0, |()| 0)
+}
+
+/// [`tg_throttle_down`], where functions can't be hooked by fentry.
+#[kprobe]
+fn tg_throttle_down_kprobe(ctx: ProbeContext) -> u32 {
+    by_registers(&ctx, true).map_or(0, |()| 0)
+}
+
+/// [`tg_unthrottle_up`], where functions can't be hooked by fentry.
+#[kprobe]
+fn tg_unthrottle_up_kprobe(ctx: ProbeContext) -> u32 {
+    by_registers(&ctx, false).map_or(0, |()| 0)
+}
+
+#[inline(always)]
+fn by_registers(ctx: &ProbeContext, on: bool) -> Option<()> {
+    record(ctx.arg(0)?, ctx.arg(1)?, on)
 }
 
 #[inline(always)]
