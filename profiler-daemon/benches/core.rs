@@ -1,7 +1,7 @@
 //! What a record costs in the core, on one CPU: nanoseconds a record, the median of several rounds.
 //!
 //! Pairs of threads pass a turn to and fro on each CPU, as in the `storm` workload: each turn is a
-//! waking, a wakeup and two switches. Run with `cargo bench -p profiler-daemon --bench core`;
+//! waking, a wakeup and a switch. Run with `cargo bench -p profiler-daemon --bench core`;
 //! a part of a row's name after it measures that alone.
 
 use std::time::Instant;
@@ -11,20 +11,34 @@ use schedscope::core::decode::Event;
 use schedscope::core::{Core, Selector, Stream, TargetSpec};
 use wildmatch::WildMatch;
 
-const CPUS: u32 = 2;
-const PAIRS: u32 = 4;
-const TURNS: u64 = 20_000;
 const TURN_NS: u64 = 1_500;
 const ROUNDS: usize = 15;
+/// Turns of all CPUs in a round.
+const TURNS: u64 = 40_000;
 
-fn tid(cpu: u32, pair: u32, side: u32) -> u32 {
-    1000 + (cpu * PAIRS + pair) * 2 + side
+/// A host.
+#[derive(Clone, Copy)]
+struct Host {
+    cpus: u32,
+    /// Pairs of threads on each.
+    pairs: u32,
+}
+
+impl Host {
+    /// Turns of each CPU in a round.
+    fn turns(self) -> u64 {
+        TURNS / u64::from(self.cpus)
+    }
+
+    fn tid(self, cpu: u32, pair: u32, side: u32) -> u32 {
+        1000 + (cpu * self.pairs + pair) * 2 + side
+    }
 }
 
 /// The births of all threads, as of the first CPU.
-fn births() -> Vec<RawRecord> {
-    let all = (0..CPUS).flat_map(|cpu| (0..PAIRS).map(move |pair| (cpu, pair)));
-    all.flat_map(|(cpu, pair)| [tid(cpu, pair, 0), tid(cpu, pair, 1)])
+fn births(host: Host) -> Vec<RawRecord> {
+    let all = (0..host.cpus).flat_map(|cpu| (0..host.pairs).map(move |pair| (cpu, pair)));
+    all.flat_map(|(cpu, pair)| [host.tid(cpu, pair, 0), host.tid(cpu, pair, 1)])
         .map(|tid| {
             Event::Fork(Fork {
                 ts_ns: 10,
@@ -39,16 +53,19 @@ fn births() -> Vec<RawRecord> {
 }
 
 /// One round on one CPU, from this time on: who runs wakes its partner and goes to sleep.
-fn turns(cpu: u32, from_ns: u64, first: u64, with_wakers: bool) -> Vec<RawRecord> {
+fn turns(host: Host, cpu: u32, from_ns: u64, first: u64, with_wakers: bool) -> Vec<RawRecord> {
     let mut records = Vec::new();
     let mut now = from_ns;
-    for turn in first..first + TURNS {
-        let pair = u32::try_from(turn / 2 % u64::from(PAIRS)).unwrap_or(0);
+    for turn in first..first + host.turns() {
+        let pair = u32::try_from(turn / 2 % u64::from(host.pairs)).unwrap_or(0);
         let side = u32::try_from(turn % 2).unwrap_or(0);
-        let next_pair = u32::try_from(turn.div_ceil(2) % u64::from(PAIRS)).unwrap_or(0);
+        let next_pair = u32::try_from(turn.div_ceil(2) % u64::from(host.pairs)).unwrap_or(0);
         let next_side = 1 - side;
-        let (prev, next) = (tid(cpu, pair, side), tid(cpu, next_pair, next_side));
-        let runs = u16::try_from((turn / 2 / u64::from(PAIRS)) % 65_536).unwrap_or(0);
+        let (prev, next) = (
+            host.tid(cpu, pair, side),
+            host.tid(cpu, next_pair, next_side),
+        );
+        let runs = u16::try_from((turn / 2 / u64::from(host.pairs)) % 65_536).unwrap_or(0);
         if with_wakers {
             records.push(
                 Event::Waking(Waking {
@@ -89,7 +106,7 @@ fn turns(cpu: u32, from_ns: u64, first: u64, with_wakers: bool) -> Vec<RawRecord
     records
 }
 
-fn measure(name: &str, targets: &[TargetSpec], with_wakers: bool) {
+fn measure(name: &str, host: Host, targets: &[TargetSpec], with_wakers: bool) {
     // A part of a name as the argument chooses rows; cargo adds flags of its own.
     let mut chosen = std::env::args()
         .skip(1)
@@ -98,20 +115,20 @@ fn measure(name: &str, targets: &[TargetSpec], with_wakers: bool) {
         return;
     }
     let mut core = Core::new(targets.to_vec());
-    let births = births();
-    core.feed(&[Stream::new(&births), Stream::new(&[])], 20);
+    let births = births(host);
+    core.feed(&[Stream::new(&births)], 20);
     core.begin_window();
     let mut costs = Vec::new();
     for round in 0..ROUNDS {
-        let from_ns = 1_000 + round as u64 * TURNS * TURN_NS * 2;
-        let first = round as u64 * TURNS;
-        let records: Vec<Vec<RawRecord>> = (0..CPUS)
-            .map(|cpu| turns(cpu, from_ns, first, with_wakers))
+        let from_ns = 1_000 + round as u64 * host.turns() * TURN_NS * 2;
+        let first = round as u64 * host.turns();
+        let records: Vec<Vec<RawRecord>> = (0..host.cpus)
+            .map(|cpu| turns(host, cpu, from_ns, first, with_wakers))
             .collect();
         let streams: Vec<Stream<'_>> = records.iter().map(|its| Stream::new(its)).collect();
         let count: usize = records.iter().map(Vec::len).sum();
         let start = Instant::now();
-        core.feed(&streams, from_ns + TURNS * TURN_NS * 2 - 1);
+        core.feed(&streams, from_ns + host.turns() * TURN_NS * 2 - 1);
         costs.push(start.elapsed().as_secs_f64() * 1e9 / count as f64);
     }
     costs.sort_by(f64::total_cmp);
@@ -129,8 +146,18 @@ fn main() {
         selector: Selector::Comm(WildMatch::new("*")),
         per_thread,
     };
-    measure("host alone", &[], false);
-    measure("host alone, wakers", &[], true);
-    measure("all in a target", &[everybody(false)], true);
-    measure("all in a target, each thread", &[everybody(true)], true);
+    let small = Host { cpus: 2, pairs: 4 };
+    measure("host alone", small, &[], false);
+    measure("host alone, wakers", small, &[], true);
+    measure("all in a target", small, &[everybody(false)], true);
+    measure(
+        "all in a target, each thread",
+        small,
+        &[everybody(true)],
+        true,
+    );
+    for (cpus, pairs) in [(2, 500), (16, 32), (64, 80), (256, 196), (256, 1_950)] {
+        let name = format!("{cpus} CPUs, {} threads", cpus * pairs * 2);
+        measure(&name, Host { cpus, pairs }, &[], true);
+    }
 }

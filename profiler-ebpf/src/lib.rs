@@ -96,20 +96,12 @@ impl Kind {
     /// The kind with this number, if there is one.
     #[must_use]
     pub const fn from_wire(number: u8) -> Option<Self> {
-        match number {
-            1 => Some(Self::Switch),
-            2 => Some(Self::Wakeup),
-            3 => Some(Self::Fork),
-            4 => Some(Self::Gap),
-            5 => Some(Self::Rename),
-            6 => Some(Self::Exec),
-            7 => Some(Self::Doorbell),
-            8 => Some(Self::Waking),
-            9 => Some(Self::Migrate),
-            10 => Some(Self::Throttle),
-            11 => Some(Self::CgroupMove),
-            12 => Some(Self::Throttled),
-            _ => None,
+        // Each stands at its number less one.
+        let place = number.wrapping_sub(1) as usize;
+        if place < Self::ALL.len() {
+            Some(Self::ALL[place])
+        } else {
+            None
         }
     }
 
@@ -132,6 +124,14 @@ impl Kind {
         }
     }
 }
+
+const _: () = {
+    let mut place = 0;
+    while place < Kind::ALL.len() {
+        assert!(Kind::ALL[place] as usize == place + 1);
+        place += 1;
+    }
+};
 
 /// Which clock stamps the records.
 #[repr(u32)]

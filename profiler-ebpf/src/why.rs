@@ -65,6 +65,10 @@ why_config! {
     regs_syscall = ABSENT,
     /// The register that holds the first argument: `pt_regs.di` on x86-64, `pt_regs.orig_x0` on arm64.
     regs_argument = ABSENT,
+    /// The register with the first argument of a function: `pt_regs.di` on x86-64, `pt_regs.regs[0]` on arm64.
+    regs_first = ABSENT,
+    /// That with the second one: `pt_regs.si` on x86-64, `pt_regs.regs[1]` on arm64.
+    regs_second = ABSENT,
     /// The byte of `pt_regs` that tells 32-bit code: in `cs` on x86-64, in `pstate` on arm64.
     regs_mode = ABSENT,
     /// Which bits of it count.
@@ -188,4 +192,4 @@ pub mod programs {
     pub const COMMON_CONTEXTS: usize = 3;
 }
 
-const _: () = assert!(size_of::<WhyConfig>() == 45 * size_of::<u32>());
+const _: () = assert!(size_of::<WhyConfig>() == 47 * size_of::<u32>());

@@ -41,7 +41,11 @@ pub struct UnknownKind(pub u8);
 
 impl Event {
     /// Decodes one slot.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "a record is taken apart right after, and need not be put together in between"
+    )]
     pub fn decode(raw: &RawRecord) -> Result<Self, UnknownKind> {
         let number = raw.0[KIND_OFFSET];
         let bytes = raw.0;

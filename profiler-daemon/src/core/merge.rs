@@ -41,19 +41,6 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Where a merge stands in one stream.
-#[derive(Clone, Copy, Debug)]
-struct Cursor<'a> {
-    part: &'a [RawRecord],
-    rest: &'a [RawRecord],
-    used: usize,
-    /// Time by which its next record is ordered: its own, or its predecessor's if that was later.
-    order_ns: u64,
-    /// The place of its next record among those of the same time.
-    rank: u8,
-    stream: usize,
-}
-
 /// The order of records with the same time, which is no accident.
 ///
 /// A thread is put on a queue by a record in the ring of another CPU, the waker's, with the time of the
@@ -76,46 +63,56 @@ fn rank(raw: &RawRecord) -> u8 {
     }
 }
 
-impl<'a> Cursor<'a> {
-    fn start(stream: usize, records: Stream<'a>, floor_ns: u64) -> Option<Self> {
-        let (part, rest) = if records.first.is_empty() {
-            (records.second, records.first)
-        } else {
-            (records.first, records.second)
-        };
-        let next = part.first()?;
-        Some(Self {
-            part,
-            rest,
-            used: 0,
-            order_ns: ts_of(next).max(floor_ns),
-            rank: rank(next),
-            stream,
-        })
+/// A record's place in the order of all: its time, the [`rank`] of its kind, and its stream's number, in
+/// one number that compares at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u128);
+
+impl Key {
+    /// `order_ns` is the record's time, or its predecessor's if that was later.
+    fn new(order_ns: u64, raw: &RawRecord, stream: usize) -> Self {
+        Self(u128::from(order_ns) << 64 | u128::from(rank(raw)) << 56 | stream as u128)
     }
 
-    /// Takes the next record and moves on; the flag says whether another one follows.
-    fn take(&mut self) -> (Option<&'a RawRecord>, bool) {
-        let Some((record, part)) = self.part.split_first() else {
-            return (None, false);
-        };
-        self.part = part;
-        if self.part.is_empty() {
-            self.part = std::mem::take(&mut self.rest);
-        }
-        self.used += 1;
-        match self.part.first() {
-            Some(next) => {
-                self.order_ns = self.order_ns.max(ts_of(next));
-                self.rank = rank(next);
-                (Some(record), true)
-            }
-            None => (Some(record), false),
-        }
+    /// Later than all records of this time.
+    fn after(order_ns: u64) -> Self {
+        Self(u128::from(order_ns) << 64 | u128::from(u64::MAX))
     }
 
-    fn key(&self) -> (u64, u8, usize) {
-        (self.order_ns, self.rank, self.stream)
+    #[expect(clippy::cast_possible_truncation, reason = "it is the upper half")]
+    fn order_ns(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the mask keeps what was put in"
+    )]
+    fn stream(self) -> usize {
+        (self.0 & ((1 << 56) - 1)) as usize
+    }
+}
+
+impl<'a> Stream<'a> {
+    #[inline]
+    fn peek(&self) -> Option<&'a RawRecord> {
+        self.first.first()
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<&'a RawRecord> {
+        let (record, rest) = self.first.split_first()?;
+        self.first = rest;
+        self.wrap();
+        Some(record)
+    }
+
+    /// Goes on with the second part when the first is used up.
+    #[inline]
+    fn wrap(&mut self) {
+        if self.first.is_empty() {
+            self.first = std::mem::take(&mut self.second);
+        }
     }
 }
 
@@ -126,6 +123,8 @@ pub struct Merger {
     used: Vec<usize>,
     /// Per stream: the time of the last record given out, which orders what follows it.
     floor_ns: Vec<u64>,
+    /// The next record of each stream that has one.
+    heap: Vec<Key>,
 }
 
 impl Merger {
@@ -144,62 +143,69 @@ impl Merger {
         if self.floor_ns.len() < streams.len() {
             self.floor_ns.resize(streams.len(), 0);
         }
-        let mut heap: Vec<Cursor<'a>> = streams
-            .iter()
-            .enumerate()
-            .filter_map(|(number, &stream)| {
-                Cursor::start(
-                    number,
-                    stream,
-                    self.floor_ns.get(number).copied().unwrap_or(0),
-                )
-            })
-            .filter(|cursor| cursor.order_ns <= watermark_ns)
-            .collect();
-        for root in (0..heap.len() / 2).rev() {
-            sift_down(&mut heap, root);
-        }
-        while let Some(cursor) = heap.first().copied() {
-            let mut cursor = cursor;
-            // A CPU's records often come in runs: stay with it until another stream is due.
-            let limit = heap.iter().skip(1).take(2).map(Cursor::key).min();
-            let more = loop {
-                let placed_ns = cursor.order_ns;
-                let (record, more) = cursor.take();
-                if let Some(record) = record {
-                    sink(cursor.stream, record);
-                    self.floor_ns[cursor.stream] = placed_ns;
-                }
-                if !more || cursor.order_ns > watermark_ns {
-                    break false;
-                }
-                if limit.is_some_and(|limit| limit < cursor.key()) {
-                    break true;
-                }
-            };
-            self.used[cursor.stream] = cursor.used;
-            if more {
-                heap[0] = cursor;
-            } else {
-                heap.swap_remove(0);
+        let end = Key::after(watermark_ns);
+        let mut left = streams.to_vec();
+        self.heap.clear();
+        for (number, stream) in left.iter_mut().enumerate() {
+            stream.wrap();
+            if let Some(first) = stream.peek() {
+                let order_ns = ts_of(first).max(self.floor_ns[number]);
+                self.heap.push(Key::new(order_ns, first, number));
             }
-            sift_down(&mut heap, 0);
+        }
+        self.heap.retain(|key| *key <= end);
+        // What is sorted is a heap.
+        self.heap.sort_unstable();
+        while let Some(&first) = self.heap.first() {
+            let number = first.stream();
+            let stream = &mut left[number];
+            // A CPU's records often come in runs: stay with it until another stream is due.
+            let due = self.heap.iter().skip(1).take(2).min();
+            let limit = due.copied().unwrap_or(end);
+            let mut key = first;
+            let next = loop {
+                let Some(record) = stream.take() else {
+                    break None;
+                };
+                sink(number, record);
+                let Some(next) = stream.peek() else {
+                    break None;
+                };
+                let next = Key::new(ts_of(next).max(key.order_ns()), next, number);
+                if next > limit {
+                    break Some(next).filter(|next| *next <= end);
+                }
+                key = next;
+            };
+            self.floor_ns[number] = key.order_ns();
+            match next {
+                Some(next) => self.heap[0] = next,
+                None => {
+                    self.heap.swap_remove(0);
+                }
+            }
+            sift_down(&mut self.heap);
+        }
+        for (used, (stream, left)) in self.used.iter_mut().zip(streams.iter().zip(&left)) {
+            *used = stream.len() - left.len();
         }
         &self.used
     }
 }
 
-fn sift_down(heap: &mut [Cursor<'_>], mut root: usize) {
+/// Puts the first key, which may be too large for its place, where it belongs.
+fn sift_down(heap: &mut [Key]) {
+    let mut root = 0;
     loop {
         let left = 2 * root + 1;
-        let Some(left_cursor) = heap.get(left) else {
+        let Some(&left_key) = heap.get(left) else {
             return;
         };
-        let smaller = match heap.get(left + 1) {
-            Some(right) if right.key() < left_cursor.key() => left + 1,
-            _ => left,
+        let (smaller, key) = match heap.get(left + 1) {
+            Some(&right_key) if right_key < left_key => (left + 1, right_key),
+            _ => (left, left_key),
         };
-        if heap[root].key() <= heap[smaller].key() {
+        if heap[root] <= key {
             return;
         }
         heap.swap(root, smaller);

@@ -309,7 +309,10 @@ impl Reconstruction {
     }
 
     fn enter(&mut self, slot: Slot, cpu: usize, record: &Switch) {
-        let throttled = self.throttled.get_mut(cpu).and_then(Option::take);
+        let throttled = match self.throttled.get_mut(cpu) {
+            Some(last) if last.is_some() => last.take(),
+            _ => None,
+        };
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };

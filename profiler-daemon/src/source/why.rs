@@ -118,6 +118,8 @@ const ROWS: &[Row<WhyConfig>] = &[
 const REGISTERS: &[Row<WhyConfig>] = &[
     row!(Syscall, "pt_regs", ["orig_ax"], [8], regs_syscall),
     row!(Syscall, "pt_regs", ["di"], [8], regs_argument),
+    row!(Throttling, "pt_regs", ["di"], [8], regs_first),
+    row!(Throttling, "pt_regs", ["si"], [8], regs_second),
     // Since Linux 6.9 the word has more in it than the selector.
     row!(Syscall, "pt_regs", ["cs"], [2, 8], regs_mode),
 ];
@@ -130,6 +132,8 @@ const FOREIGN: (u32, u32) = (0xff, 0x23);
 const REGISTERS: &[Row<WhyConfig>] = &[
     row!(Syscall, "pt_regs", ["syscallno"], [4], regs_syscall),
     row!(Syscall, "pt_regs", ["orig_x0"], [8], regs_argument),
+    // 31 registers.
+    row!(Throttling, "pt_regs", ["regs"], [248], regs_first),
     row!(Syscall, "pt_regs", ["pstate"], [8], regs_mode),
 ];
 
@@ -145,6 +149,10 @@ pub(crate) fn survey(btf: &Btf) -> (WhyConfig, Vec<Finding>) {
         .chain(REGISTERS)
         .map(|row| fields::find(btf, row, &mut config))
         .collect();
+    // Where they are one array.
+    if config.regs_second == ABSENT && config.regs_first != ABSENT {
+        config.regs_second = config.regs_first + 8;
+    }
     (config.regs_mode_mask, config.regs_mode_foreign) = FOREIGN;
     let has = |function| btf.find(function, Kind::Func).is_some();
     config.has_current_btf = u32::from(has("bpf_get_current_task_btf"));

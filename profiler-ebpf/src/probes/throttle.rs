@@ -18,6 +18,7 @@
 //! See docs/decisions/0002-throttling.md.
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{fentry, kprobe, map},
     maps::Array,
     programs::{FEntryContext, ProbeContext},
@@ -59,7 +60,10 @@ fn tg_unthrottle_up_kprobe(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn by_registers(ctx: &ProbeContext, on: bool) -> Option<()> {
-    record(ctx.arg(0)?, ctx.arg(1)?, on)
+    let registers = ctx.as_ptr().cast::<u8>();
+    let group = read(registers, why!(regs_first))?;
+    let run_queue = read(registers, why!(regs_second))?;
+    record(group, run_queue, on)
 }
 
 #[inline(always)]
