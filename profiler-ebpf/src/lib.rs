@@ -24,7 +24,7 @@ pub mod why;
 pub use thread::{THREAD_RECORD_BYTES, ThreadRecord, thread_flags};
 
 /// Version of everything in this file; recordings carry it.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;
 
 /// Size of a ring record, in bytes.
 pub const RECORD_BYTES: usize = 32;

@@ -79,15 +79,10 @@ impl Key {
         Self(u128::from(order_ns) << 64 | u128::from(u64::MAX))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "it is the upper half")]
     fn order_ns(self) -> u64 {
         (self.0 >> 64) as u64
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the mask keeps what was put in"
-    )]
     fn stream(self) -> usize {
         (self.0 & ((1 << 56) - 1)) as usize
     }

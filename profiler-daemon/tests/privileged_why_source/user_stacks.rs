@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use profiler_ebpf::evidence::{EvidenceRecord, NO_USER_STACK};
 use schedscope::core::merge::Merger;
@@ -59,7 +59,14 @@ impl Reader {
         self.0.id()
     }
 
+    /// Ends a wait, once there is one: on a busy machine that takes its time.
     fn wake(&mut self) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        let sleeps = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") S "));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !sleeps() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let mut input = self.0.stdin.as_ref().expect("it is a pipe");
         input.write_all(b"x").expect("the program reads");
     }
