@@ -247,7 +247,7 @@ impl Engine {
 
     fn read_quotas(&mut self) {
         if self.read_quotas_at.is_some_and(|at| Instant::now() >= at) {
-            self.core.untold_quotas(groups_with_quota());
+            self.intake.untold_quotas(groups_with_quota());
             self.read_quotas_at = Some(Instant::now() + READ_QUOTAS_EVERY);
         }
     }

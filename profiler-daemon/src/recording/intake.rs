@@ -98,6 +98,14 @@ impl Intake {
         self.core.doubt(cpu, from_ns, until_ns);
     }
 
+    /// [`Core::untold_quotas`].
+    pub fn untold_quotas(&mut self, groups: BTreeSet<u64>) {
+        if let Some(tape) = &self.tape {
+            tape.untold_quotas(&groups);
+        }
+        self.core.untold_quotas(groups);
+    }
+
     /// [`Core::join`].
     pub fn join(&mut self, target: usize, tgids: &BTreeSet<u32>) {
         if let Some(tape) = &self.tape {

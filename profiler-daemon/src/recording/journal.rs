@@ -29,6 +29,8 @@ pub enum Entry {
     BeginWindow,
     /// [`Core::join`]: the number of the target, and the processes.
     Join(usize, BTreeSet<u32>),
+    /// [`Core::untold_quotas`]: the groups.
+    UntoldQuotas(BTreeSet<u64>),
 }
 
 /// The records that one [`Core::feed`] used.
@@ -86,6 +88,7 @@ impl Entry {
             }
             Self::BeginWindow => core.begin_window(),
             Self::Join(target, tgids) => core.join(target, &tgids),
+            Self::UntoldQuotas(groups) => core.untold_quotas(groups),
         }
     }
 }
@@ -102,6 +105,7 @@ mod op {
     pub(super) const FEED: u8 = 5;
     pub(super) const BEGIN_WINDOW: u8 = 6;
     pub(super) const JOIN: u8 = 7;
+    pub(super) const UNTOLD_QUOTAS: u8 = 8;
 }
 
 /// Packs entries into the content of a chunk.
@@ -175,6 +179,12 @@ impl Packer {
                 self.op(op::JOIN, &[*target as u64, tgids.len() as u64]);
                 for &tgid in tgids {
                     varint::put(&mut self.ops, tgid.into());
+                }
+            }
+            Entry::UntoldQuotas(groups) => {
+                self.op(op::UNTOLD_QUOTAS, &[groups.len() as u64]);
+                for &group in groups {
+                    varint::put(&mut self.ops, group);
                 }
             }
         }
@@ -347,6 +357,10 @@ impl Unpacker<'_> {
                 let (target, count) = (self.number()?, self.number()?);
                 let tgids = (0..count).map(|_| self.u32()).collect::<Result<_, _>>()?;
                 Ok(Entry::Join(target, tgids))
+            }
+            op::UNTOLD_QUOTAS => {
+                let groups = (0..self.number()?).map(|_| self.number64());
+                Ok(Entry::UntoldQuotas(groups.collect::<Result<_, _>>()?))
             }
             _ => Err(Malformed),
         }

@@ -128,6 +128,11 @@ impl Tape {
         self.send_small(Entry::BeginWindow);
     }
 
+    /// No record tells of the quotas of these groups.
+    pub(super) fn untold_quotas(&self, groups: &BTreeSet<u64>) {
+        self.send_small(Entry::UntoldQuotas(groups.clone()));
+    }
+
     /// Processes came to a target.
     pub(super) fn join(&self, target: usize, tgids: &BTreeSet<u32>) {
         self.send_small(Entry::Join(target, tgids.clone()));
