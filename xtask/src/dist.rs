@@ -1,7 +1,8 @@
 //! `cargo xtask dist`: what is given away, in `target/dist`.
 //!
 //! The binary is built for release; man pages and completions come from the binary itself, so they fit
-//! it; `cargo-deb` makes the Debian package as the table in `profiler-daemon/Cargo.toml` says.
+//! it; `cargo-deb` makes the Debian package as the table in `profiler-daemon/Cargo.toml` says, and
+//! `rpmbuild`, where it is there, the other one by `deploy/rpm/schedscope.spec`.
 
 use std::env;
 use std::fs;
@@ -12,7 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::build;
 use crate::install;
-use crate::process::{join_path, run};
+use crate::process::{capture, find, join_path, run};
 use crate::stamp;
 use crate::workspace::Workspace;
 
@@ -35,6 +36,10 @@ pub(crate) fn dist(workspace: &Workspace, args: &Args) -> Result<()> {
     println!("{} (man pages, completions)", generated(&dir).display());
     if !args.no_deb {
         println!("{}", deb(workspace, &dir)?.display());
+    }
+    match rpm(workspace, &dir)? {
+        Some(rpm) => println!("{}", rpm.display()),
+        None => println!("not made: the RPM package, since there is no rpmbuild on PATH"),
     }
     Ok(())
 }
@@ -87,6 +92,31 @@ fn deb(workspace: &Workspace, dir: &Path) -> Result<PathBuf> {
     Ok(deb)
 }
 
+/// Makes the RPM package, if this machine has the program for it.
+fn rpm(workspace: &Workspace, dir: &Path) -> Result<Option<PathBuf>> {
+    if find("rpmbuild").is_none() {
+        return Ok(None);
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let scratch = dir.join("rpm");
+    let define = |name: &str, value: &Path| format!("--define={name} {}", value.display());
+    capture(
+        Command::new("rpmbuild")
+            .args(["-bb", "--quiet"])
+            .arg(define("_topdir", &scratch))
+            .arg(define("_rpmdir", dir))
+            .arg("--define=_rpmfilename schedscope-%{VERSION}-%{RELEASE}.%{ARCH}.rpm")
+            .arg(define("version", Path::new(version)))
+            .arg(define("checkout", workspace.root()))
+            .arg(define("dist", dir))
+            .arg(workspace.root().join("deploy/rpm/schedscope.spec")),
+    )
+    .context("can't make the RPM package")?;
+    fs::remove_dir_all(&scratch).with_context(|| format!("can't remove {}", scratch.display()))?;
+    let arch = env::consts::ARCH;
+    Ok(Some(dir.join(format!("schedscope-{version}-1.{arch}.rpm"))))
+}
+
 /// What Debian calls the architecture that this is built for.
 fn debian_architecture() -> &'static str {
     match env::consts::ARCH {
@@ -102,7 +132,7 @@ mod tests {
     use std::path::PathBuf;
     use std::process::Command;
 
-    use crate::process::find;
+    use super::find;
 
     fn deploy(file: &str) -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR"))
