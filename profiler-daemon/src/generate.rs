@@ -5,11 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::{Shell, generate_to};
 
 use crate::cli::Cli;
 use crate::exit::Exit;
+
+/// What people type.
+const NAME: &str = "schedscope";
 
 /// The shells that are completed for, as packages commonly do.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
@@ -17,14 +20,61 @@ const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 /// Writes them to this directory, under the names that the systems look for: `schedscope.1`,
 /// `schedscope-attach.1` and so on, `schedscope.bash`, `_schedscope` (zsh), `schedscope.fish`.
 pub fn write(directory: &Path) -> anyhow::Result<u8> {
-    let command = Cli::command();
     fs::create_dir_all(directory)
-        .and_then(|()| clap_mangen::generate_to(command.clone(), directory))
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
         .and_then(|()| {
             SHELLS.iter().try_for_each(|&shell| {
-                generate_to(shell, &mut command.clone(), "schedscope", directory).map(drop)
+                generate_to(shell, &mut completed(), NAME, directory).map(drop)
             })
         })
         .with_context(|| format!("can't write to {}", directory.display()))?;
     Ok(Exit::Done as u8)
+}
+
+/// The command line as it is completed: without what the help hides. Only the man pages leave that out
+/// by themselves, and a subcommand can't be taken away again.
+fn completed() -> Command {
+    let command = Cli::command();
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    Command::new(NAME)
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommands(shown.cloned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::write;
+
+    #[test]
+    fn commands_have_pages_and_completions_unless_they_are_hidden() {
+        let directory = std::env::temp_dir().join(format!("generated-{}", std::process::id()));
+        write(&directory).expect("the temporary directory can be written");
+        let read = |name: &str| {
+            fs::read_to_string(directory.join(name)).unwrap_or_else(|error| {
+                panic!("{name}: {error}");
+            })
+        };
+        for name in ["schedscope.bash", "_schedscope", "schedscope.fish"] {
+            let text = read(name);
+            for (word, expected) in [
+                ("attach", true),
+                ("stats-interval", true),
+                ("exec-gate", false),
+                ("generate", false),
+            ] {
+                assert_eq!(text.contains(word), expected, "{word} in {name}: {text}");
+            }
+        }
+        for (name, word) in [
+            ("schedscope.1", "Exit codes"),
+            ("schedscope-attach.1", "Examples"),
+            ("schedscope-run.1", "SIGHUP"),
+        ] {
+            assert!(read(name).contains(word), "{word} in {name}");
+        }
+        assert!(!directory.join("schedscope-exec-gate.1").exists());
+        fs::remove_dir_all(&directory).expect("it is ours");
+    }
 }
