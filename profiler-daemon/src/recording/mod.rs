@@ -7,7 +7,7 @@
 //!
 //! * [`intake`]: a core whose input goes to a [`tape`], too, which never makes it wait.
 //! * [`journal`]: that input as values; `columns` and `varint` make them small.
-//! * [`format`]: how a file begins, and each chunk in it; `chunk` packs one, and `file` keeps what is
+//! * [`mod@format`]: how a file begins, and each chunk in it; `chunk` packs one, and `file` keeps what is
 //!   written readable whatever happens. [`facts`] is what no record carries.
 //! * [`writer`]: the thread that writes; `history` is what a flight recorder keeps in memory.
 //! * [`reader`]: what is whole of a file; [`replay`]: a core is given that.
