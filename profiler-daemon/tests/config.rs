@@ -94,14 +94,14 @@ fn the_table_of_keys_has_all_keys_and_no_other() {
         .expect_err("unknown")
         .to_string();
     for name in [
-        "listen", "ring", "probes", "drain", "metrics", "units", "target",
+        "listen", "web", "ring", "probes", "drain", "metrics", "units", "target",
     ] {
         assert!(known.contains(name), "{known}");
     }
     assert_eq!(
         known.matches('`').count(),
-        16,
-        "seven sections and the stranger: {known}"
+        18,
+        "eight sections and the stranger: {known}"
     );
 }
 
@@ -123,7 +123,8 @@ fn each_key_has_its_flag() {
         // What attach does by default is not the service's.
         let differs = matches!(key.path, "probes.wakeups" | "probes.wakers");
         if !key.path.starts_with("target.") && !differs {
-            let default = format!("[default: {}]", key.value.trim_matches('"'));
+            let value = Some(key.value.trim_matches('"')).filter(|value| !value.is_empty());
+            let default = format!("[default: {}]", value.unwrap_or("none"));
             assert!(help.contains(&default), "{}: {help}", key.flag);
         }
     }
@@ -156,7 +157,7 @@ fn unknown_keys_are_named_with_the_nearest() {
     );
     error(
         "colour = \"blue\"\n",
-        "x.toml:1: unknown key `colour`; known keys: listen, ring.records_per_cpu, probes.wakeups, \
+        "x.toml:1: unknown key `colour`; known keys: listen, web.config, ring.records_per_cpu, probes.wakeups, \
          probes.reasons, probes.wakers, probes.stacks, \
          probes.clock, probes.stats_interval, drain.max_interval, metrics.window, units.max, target.name, target.pid, target.tid, \
          target.comm",
@@ -173,7 +174,7 @@ fn wrong_values_are_named_with_what_was_expected() {
     error(
         "listen = \"localhost\"",
         "x.toml:1: listen: expected an IP address and a port such as \"127.0.0.1:9750\" or \
-         \"[::1]:9750\", found \"localhost\"",
+         \"[::1]:9750\", \"unix:/PATH\", or \"systemd\", found \"localhost\"",
     );
     error(
         "[ring]\nrecords_per_cpu = 1000",

@@ -11,6 +11,7 @@ use schedscope::core::{Core, Selector, Stream, TargetSpec};
 use schedscope::sink::metrics::catalogue::{self, CATALOGUE, Type};
 use schedscope::sink::metrics::protobuf::{self, MetricFamily};
 use schedscope::sink::metrics::{Exporter, program};
+use support::prometheus::promtool;
 use support::shop::shop;
 use support::{DEAD, MS, S, START_NS, expect_file, fork, gap, history, scrape, switch, wakeup};
 
@@ -87,6 +88,76 @@ fn the_catalogue_has_all_series_and_no_other() {
     }
     assert!(seen.is_empty(), "not in the catalogue: {seen:?}");
 }
+
+/// The files that Prometheus and Grafana are given.
+const DEPLOYED: [&str; 5] = [
+    "prometheus/scrape.yml",
+    "prometheus/rules.yml",
+    "prometheus/alerts.yml",
+    "prometheus/tests/alerts.yml",
+    "grafana/schedscope.json",
+];
+
+fn deploy(file: &str) -> std::path::PathBuf {
+    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    deploy.join(file)
+}
+
+#[test]
+fn dashboards_and_alerts_name_only_what_is_in_the_catalogue() {
+    let mut known = BTreeSet::new();
+    for metric in CATALOGUE {
+        let name = metric.series();
+        if metric.kind == Type::Histogram {
+            known.extend(["_bucket", "_sum", "_count"].map(|suffix| name.clone() + suffix));
+        }
+        known.insert(name);
+    }
+    for file in DEPLOYED {
+        let text = std::fs::read_to_string(deploy(file)).expect("it is in the repository");
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        let names = text.split(|c| !is_part(c));
+        let names: BTreeSet<&str> = names.filter(|its| its.starts_with("schedscope_")).collect();
+        for name in &names {
+            assert!(known.contains(*name), "{file}: {name} is in no catalogue");
+        }
+        assert!(!names.is_empty() || file.ends_with("scrape.yml"), "{file} has none");
+    }
+}
+
+#[test]
+fn promtool_finds_nothing_wrong() {
+    use std::io::Write as _;
+    use std::process::Stdio;
+    const TEST: &str = "promtool_finds_nothing_wrong";
+    let Some(mut promtool) = promtool(TEST) else {
+        return;
+    };
+    let mut check = promtool
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let text = Exporter::new().prometheus(&scrape(shop())).expect("encodes");
+    let mut input = check.stdin.take().expect("a pipe");
+    input.write_all(text.as_bytes()).expect("it reads");
+    drop(input);
+    let outcome = check.wait_with_output().expect("it ends");
+    assert!(outcome.status.success() && outcome.stderr.is_empty(), "{outcome:?}");
+    let commands: [&[&str]; 2] = [
+        &["check", "config", "prometheus/scrape.yml"],
+        &["test", "rules", "prometheus/tests/alerts.yml"],
+    ];
+    for arguments in commands {
+        let mut promtool = promtool(TEST).expect("it was there");
+        let outcome = promtool.current_dir(deploy("")).args(arguments).output();
+        let outcome = outcome.expect("it starts");
+        assert!(outcome.status.success(), "{arguments:?}: {outcome:?}");
+    }
+}
+
 
 #[test]
 fn buckets_add_up() {

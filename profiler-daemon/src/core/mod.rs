@@ -18,7 +18,8 @@
 //! * [`units`]: the same by unit, as it is told from outside who belongs to which.
 //! * [`figures`], [`histogram`] and [`ranking`]: what is counted, together an [`account`]; [`spent`] says
 //!   what time can be counted as, and [`worst`] keeps the longest waits.
-//! * [`snapshot`]: all figures at one moment; `extremes`: what is out of the ordinary then.
+//! * [`snapshot`]: all figures at one moment; `extremes`: what is out of the ordinary then; [`now`]: what every
+//!   thread is doing.
 
 pub mod account;
 mod births;
@@ -33,6 +34,7 @@ mod gaps;
 pub mod histogram;
 mod history;
 pub mod merge;
+pub mod now;
 mod queue;
 mod quota;
 pub mod ranking;
@@ -64,6 +66,7 @@ pub use extremes::LongestOpen;
 pub use figures::Figures;
 pub use histogram::LatencyHistogram;
 pub use merge::Stream;
+pub use now::ThreadNow;
 pub use reason::Reason;
 pub use reconstruct::Reconstruction;
 pub use snapshot::{Counts, OpenWaits, Snapshot, TargetSnapshot, ThreadSnapshot, Waiting};
@@ -181,6 +184,12 @@ impl Core {
     /// Takes in which units there are and which processes belong to them, from the watermark on.
     pub fn learn_units(&mut self, news: &UnitNews) {
         self.machine.learn_units(news, self.watermark_ns);
+    }
+
+    /// What every thread of the host is doing as of the watermark.
+    #[must_use]
+    pub fn threads_now(&self) -> Vec<ThreadNow> {
+        self.machine.threads_now(self.watermark_ns)
     }
 
     /// All figures as of the watermark.

@@ -176,6 +176,12 @@ impl Units {
         }
     }
 
+    /// The serial of the unit with this number.
+    pub(super) fn serial(&self, number: UnitNumber) -> u64 {
+        let row = self.rows.get(usize::from(number.0));
+        row.and_then(Option::as_ref).map_or(0, |row| row.serial)
+    }
+
     /// Whether a number stands for a unit.
     pub(super) fn has(&self, number: UnitNumber) -> bool {
         matches!(self.rows.get(usize::from(number.0)), Some(Some(_)))

@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, de};
 
+use super::http::Listen;
 use crate::core::{Selector, TargetSpec, UnitNumber};
 pub use flags::{Overrides, ProbeFlags};
 
@@ -41,9 +42,11 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where `/metrics` and `/healthz` are served.
+    /// Where it is served.
     #[serde(deserialize_with = "listen")]
-    pub listen: SocketAddr,
+    pub listen: Listen,
+    /// Who may ask.
+    pub web: Web,
     /// The rings between the probes and the daemon.
     pub ring: Ring,
     /// What the probes do.
@@ -87,6 +90,14 @@ pub struct Probes {
     /// How often the probes' own cost is sampled; `None` for never.
     #[serde(deserialize_with = "stats_interval")]
     pub stats_interval: Option<Duration>,
+}
+
+/// Who may ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Web {
+    /// The file that says so; empty for everybody.
+    pub config: PathBuf,
 }
 
 /// What the metrics show.
@@ -204,7 +215,8 @@ pub enum ConfigError {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9750)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 9750)).into(),
+            web: Web::default(),
             ring: Ring::default(),
             probes: Probes::default(),
             drain: Drain::default(),
@@ -299,6 +311,7 @@ impl Config {
     pub fn apply(mut self, flags: Overrides) -> Result<Self, ConfigError> {
         let Overrides {
             listen,
+            web_config,
             target,
             drain_interval,
             stats_interval,
@@ -315,6 +328,7 @@ impl Config {
             stacks,
         } = probes;
         self.listen = listen.unwrap_or(self.listen);
+        self.web.config = web_config.unwrap_or(self.web.config);
         self.ring.records_per_cpu = ring_records.unwrap_or(self.ring.records_per_cpu);
         self.probes.wakeups = wakeups.unwrap_or(self.probes.wakeups);
         self.probes.reasons = reasons.unwrap_or(self.probes.reasons);
@@ -419,11 +433,9 @@ impl Target {
     }
 }
 
-/// Reads an address and a port.
-pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!("expected an IP address and a port such as \"127.0.0.1:9750\" or \"[::1]:9750\", found {text:?}")
-    })
+/// Reads where to serve.
+pub fn parse_listen(text: &str) -> Result<Listen, String> {
+    text.parse()
 }
 
 /// Reads the number of records in a ring.
@@ -558,7 +570,7 @@ impl<T> Visitor<'_> for FromText<T> {
     }
 }
 
-fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<Listen, D::Error> {
     from.deserialize_str(FromText {
         expected: "a string with an IP address and a port, such as \"127.0.0.1:9750\"",
         parse: parse_listen,

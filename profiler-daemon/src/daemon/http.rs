@@ -1,33 +1,47 @@
-//! The service's HTTP side: `/metrics`, `/healthz` and a page that says so.
+//! The service's HTTP side: `/metrics`, `/healthz`, `/readyz`, the JSON API and the built-in page.
 //!
 //! In: something that answers for the engine ([`Figures`]). Everything a client can use up is bounded
 //! ([`Limits`]): connections, the size and the time of a request's head, the time of an answer, the life
-//! of a connection. Scrapes are made one at a time, so that the counters of a later one never go back
-//! behind an earlier one, and the memory of one scrape is all that scrapes need.
+//! of a connection. Where there is no place for one more connection, one that does nothing loses its. Scrapes
+//! are made one at a time, so that the counters of a later one never go back behind an earlier one; who asks
+//! while one is made gets the next one together with all others who do.
 
+mod api;
 mod format;
+mod guard;
+mod listen;
+mod places;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
+use crate::sink::api::View;
 use crate::sink::metrics::{Exporter, Scrape};
 use format::Format;
+pub use guard::{Duty, Guard, GuardError};
+use listen::Stream;
+pub use listen::{BindError, Listen, Listener, bind};
+use places::{Place, Places};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -39,12 +53,16 @@ pub trait Figures: Send + Sync + 'static {
     /// How many records have been read so far. On a living host this grows all the time: asking alone
     /// makes some.
     fn events(&self) -> impl Future<Output = anyhow::Result<u64>> + Send;
+
+    /// Everything that the JSON API shows, as of now.
+    fn view(&self) -> impl Future<Output = anyhow::Result<View>> + Send;
 }
 
 /// What clients can use up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; further ones wait to be accepted.
+    /// Connections at once. For a further one, one that does nothing is closed; if all are busy, the
+    /// further one is.
     pub connections: usize,
     /// Size of a request's head, in bytes; not less than 8 KiB.
     pub head_bytes: usize,
@@ -63,7 +81,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 64,
+            connections: 128,
             head_bytes: 16 * 1024,
             head_time: Duration::from_secs(30),
             answer_time: Duration::from_secs(5),
@@ -74,47 +92,45 @@ impl Default for Limits {
     }
 }
 
-/// Why an address can't be served on.
-#[derive(Debug, thiserror::Error)]
-#[error("can't serve on {listen}: {cause}; {remedy}")]
-pub struct BindError {
-    listen: SocketAddr,
-    /// Part of the message, so not the error's source: it would be said twice.
-    cause: std::io::Error,
-    remedy: String,
-}
-
-/// Takes the address. The error says who to look for and what to change.
-pub async fn bind(listen: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(listen).await.map_err(|cause| {
-        use std::io::ErrorKind;
-        let elsewhere = "choose another with --listen or `listen` in the configuration";
-        let remedy = match cause.kind() {
-            ErrorKind::AddrInUse => format!(
-                "see who has it with `ss -ltnp 'sport = :{}'`, or {elsewhere}",
-                listen.port()
-            ),
-            ErrorKind::AddrNotAvailable => {
-                format!("this host has no such address (`ip address` lists them): {elsewhere}")
-            }
-            ErrorKind::PermissionDenied => format!(
-                "ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or {elsewhere}"
-            ),
-            _ => elsewhere.to_owned(),
-        };
-        BindError {
-            listen,
-            cause,
-            remedy,
-        }
-    })
-}
-
 struct Shared<F> {
     figures: F,
     limits: Limits,
-    exporter: Mutex<Exporter>,
+    scrapes: Mutex<Scrapes>,
+    view: Mutex<Option<(Instant, Arc<View>)>>,
     pulse: Mutex<Pulse>,
+}
+
+/// Makes scrapes, one at a time, and has the last one of each format.
+#[derive(Default)]
+struct Scrapes {
+    exporter: Exporter,
+    last: Vec<(Format, Instant, Bytes)>,
+}
+
+impl Scrapes {
+    /// A scrape that was begun after `asked`, if there is one.
+    fn since(&self, asked: Instant, format: Format) -> Option<Bytes> {
+        let last = self
+            .last
+            .iter()
+            .find(|(its, begun, _)| *its == format && *begun >= asked);
+        last.map(|(_, _, body)| body.clone())
+    }
+
+    fn make(&mut self, scrape: &Scrape, format: Format, begun: Instant) -> anyhow::Result<Bytes> {
+        let exporter = &mut self.exporter;
+        let body = match format {
+            Format::OpenMetrics => exporter.openmetrics(scrape).map(String::into_bytes),
+            Format::Protobuf => Ok(exporter.protobuf(scrape)),
+            Format::Plain => exporter.prometheus(scrape).map(String::into_bytes),
+        };
+        let body = body.map(Bytes::from).map_err(|_| {
+            anyhow::anyhow!("the figures can't be put in words; please report this")
+        })?;
+        self.last.retain(|(its, _, _)| *its != format);
+        self.last.push((format, begun, body.clone()));
+        Ok(body)
+    }
 }
 
 /// When the number of records was last seen to change.
@@ -123,38 +139,52 @@ struct Pulse {
     changed: Instant,
 }
 
+const PATHS: &str =
+    "/, /metrics, /healthz, /readyz, /api/v1/units, /api/v1/threads and /api/v1/delays";
+
 /// What is served where.
 pub fn router<F: Figures>(figures: F, limits: Limits) -> Router {
     let shared = Shared {
         figures,
         limits,
-        exporter: Mutex::default(),
+        scrapes: Mutex::default(),
+        view: Mutex::default(),
         pulse: Mutex::new(Pulse {
             events: 0,
             changed: Instant::now(),
         }),
     };
     Router::new()
-        .route("/", get(landing))
+        .route("/", get(page))
         .route("/metrics", get(metrics::<F>))
         .route("/healthz", get(health::<F>))
+        .route("/readyz", get(readiness::<F>))
+        .route("/api/v1/units", get(api::units::<F>))
+        .route("/api/v1/threads", get(api::threads::<F>))
+        .route("/api/v1/delays", get(api::delays::<F>))
         .fallback(|| async {
-            let text = "not found: there are /metrics and /healthz\n";
+            let text = format!("not found: there are {PATHS}\n");
             (StatusCode::NOT_FOUND, [(CONTENT_TYPE, TEXT)], text)
         })
         .with_state(Arc::new(shared))
 }
 
-async fn landing() -> Html<&'static str> {
-    Html(concat!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Schedscope</title></head>\n",
-        "<body>\n<h1>Schedscope ",
-        env!("CARGO_PKG_VERSION"),
-        "</h1>\n<ul>\n",
-        "<li><a href=\"/metrics\">/metrics</a>: the figures, for Prometheus</li>\n",
-        "<li><a href=\"/healthz\">/healthz</a>: whether records arrive</li>\n",
-        "</ul>\n</body>\n</html>\n",
-    ))
+/// The built-in page, whole: it loads nothing from anywhere but this server's API.
+const PAGE: &str = include_str!("http/page.html");
+
+/// Lets the page run what it has in itself and ask this server, and nothing else.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+                           connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn page() -> Response {
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, PAGE).into_response()
 }
 
 async fn metrics<F: Figures>(State(shared): State<Arc<Shared<F>>>, headers: HeaderMap) -> Response {
@@ -164,22 +194,29 @@ async fn metrics<F: Figures>(State(shared): State<Arc<Shared<F>>>, headers: Head
         .filter_map(|value| value.to_str().ok())
         .collect::<Vec<_>>();
     let format = Format::preferred(&accept.join(","));
+    let asked = Instant::now();
     let answer = async {
-        let mut exporter = shared.exporter.lock().await;
+        let mut scrapes = shared.scrapes.lock().await;
+        if let Some(body) = scrapes.since(asked, format) {
+            return Ok(body);
+        }
+        let begun = Instant::now();
         let scrape = shared.figures.scrape().await?;
-        let text = match format {
-            Format::OpenMetrics => exporter.openmetrics(&scrape).map(String::into_bytes),
-            Format::Protobuf => Ok(exporter.protobuf(&scrape)),
-            Format::Plain => exporter.prometheus(&scrape).map(String::into_bytes),
-        };
-        text.map_err(|_| anyhow::anyhow!("the figures can't be put in words; please report this"))
+        scrapes.make(&scrape, format, begun)
     };
     match in_time(&shared.limits, answer).await {
-        Ok(body) => (
-            [(CONTENT_TYPE, format.content_type()), (VARY, "Accept")],
-            body,
-        )
-            .into_response(),
+        Ok(body) => {
+            let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "Accept")];
+            (headers, body).into_response()
+        }
+        Err(why) => unavailable(&why),
+    }
+}
+
+/// The probes are attached before anything is served, and detached only with the engine.
+async fn readiness<F: Figures>(State(shared): State<Arc<Shared<F>>>) -> Response {
+    match in_time(&shared.limits, shared.figures.events()).await {
+        Ok(_) => ok(),
         Err(why) => unavailable(&why),
     }
 }
@@ -204,6 +241,10 @@ async fn health<F: Figures>(State(shared): State<Arc<Shared<F>>>) -> Response {
             silence.as_secs()
         ));
     }
+    ok()
+}
+
+fn ok() -> Response {
     let headers = [(CONTENT_TYPE, TEXT), (CACHE_CONTROL, "no-store")];
     (headers, "ok\n").into_response()
 }
@@ -230,12 +271,13 @@ fn unavailable(why: &str) -> Response {
 
 /// Serves until `shutdown` is done, then lets the answers under way be fetched.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     router: Router,
     limits: Limits,
+    duty: Duty,
     shutdown: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(limits.connections);
     let (closing, closed) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -244,16 +286,26 @@ pub async fn serve(
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let Some((stream, place)) = accepted else {
+        let Ok(stream) = accepted else {
+            // Out of descriptors, or the client has gone: neither gets better by hurrying.
+            tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let serving = connection(stream, router.clone(), limits, closed.clone());
-        connections.spawn(async move {
-            serving.await;
-            drop(place);
-        });
+        // With all places busy it is closed at once.
+        if let Some(taken) = places.take() {
+            let (router, guard, closed) = (router.clone(), duty.guard(), closed.clone());
+            connections.spawn(async move {
+                let serving = connection(stream, router, guard, &taken.place, limits, closed);
+                tokio::select! {
+                    () = serving => {}
+                    () = taken.place.lost() => {}
+                }
+            });
+        }
+        // So that whoever came first is heard before the next one comes.
+        tokio::task::yield_now().await;
     }
     drop(listener);
     // Nobody listening means that there is no connection.
@@ -261,33 +313,50 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
-        Err(_) => {
-            // Out of descriptors, or the client has gone: neither gets better by hurrying.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
+async fn connection(
+    stream: Box<dyn Stream>,
+    router: Router,
+    guard: Arc<Guard>,
+    place: &Place,
+    limits: Limits,
+    closed: watch::Receiver<bool>,
+) {
+    let Some(tls) = guard.tls.clone() else {
+        return conversation(stream, router, &guard, place, limits, closed).await;
+    };
+    let handshake = TlsAcceptor::from(tls).accept(stream);
+    if let Ok(Ok(stream)) = tokio::time::timeout(limits.head_time, handshake).await {
+        conversation(stream, router, &guard, place, limits, closed).await;
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+async fn conversation(
+    stream: impl Stream,
     router: Router,
+    guard: &Guard,
+    place: &Place,
     limits: Limits,
     mut closed: watch::Receiver<bool>,
 ) {
+    let router = TowerToHyperService::new(router);
+    let answer = service_fn(|request: axum::http::Request<hyper::body::Incoming>| {
+        let router = &router;
+        async move {
+            place.asks();
+            let answer = if guard.admits(request.headers()).await {
+                router.call(request).await
+            } else {
+                Ok(unauthorized())
+            };
+            place.answered();
+            answer
+        }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         .max_buf_size(limits.head_bytes)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), answer);
     let mut serving = pin!(serving);
     tokio::select! {
         // What goes wrong on a connection is the client's business.
@@ -297,4 +366,16 @@ async fn connection(
     }
     serving.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(limits.grace, serving).await;
+}
+
+fn unauthorized() -> axum::http::Response<Body> {
+    let headers = [
+        (CONTENT_TYPE, TEXT),
+        (
+            WWW_AUTHENTICATE,
+            "Basic realm=\"schedscope\", charset=\"UTF-8\"",
+        ),
+    ];
+    let text = "a user name and a password are needed\n";
+    (StatusCode::UNAUTHORIZED, headers, text).into_response()
 }

@@ -14,13 +14,14 @@ use tokio::time::MissedTickBehavior;
 
 use super::config::{Config, Overrides};
 use super::engine::{Engine, EngineGone, Handle};
-use super::http::{self, Figures, Limits};
+use super::http::{self, Duty, Figures, Guard, GuardError, Limits, Listen};
 use super::reporting::dropped;
 use super::{notify, options, privileges};
 use crate::cli::Run;
 use crate::core::Snapshot;
 use crate::exit::{Exit, Failure};
 use crate::identity::{Keeper, Known, Registry};
+use crate::sink::api::View;
 use crate::sink::metrics::{Own, ProbeCost, Scrape, program};
 use crate::sink::recent::{Recent, STEP, Window};
 use crate::source::{Counting, kernel_release};
@@ -50,7 +51,9 @@ fn load(path: Option<&PathBuf>, overrides: &Overrides) -> Result<Config, Failure
 
 async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
     // The address first: it costs nothing, and is what most often can't be had.
-    let listener = http::bind(config.listen)
+    let guard = guard(&config).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let duty = Duty::new(guard);
+    let listener = http::bind(config.listen.clone())
         .await
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let targets = config
@@ -87,15 +90,13 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
         listener,
         http::router(Service(Arc::clone(&host)), Limits::default()),
         Limits::default(),
+        duty.clone(),
         async move {
             // The sender gone means the same.
             let _ = stopped.wait_for(|&stop| stop).await;
         },
     ));
-    eprintln!(
-        "schedscope: measuring; figures are at http://{}/metrics",
-        config.listen
-    );
+    eprintln!("schedscope: measuring; {}", served_at(&config));
 
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -114,6 +115,7 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
                         sampler.abort();
                         sampler = tokio::spawn(sample_probes(new.probes.stats_interval));
                         reload(&host, &config, &new).await?;
+                        relieve(&duty, &new);
                         config = new;
                     }
                     // What ran goes on as it was.
@@ -161,6 +163,37 @@ async fn watch_over(thread: std::thread::JoinHandle<()>) -> anyhow::Error {
     match ended {
         Ok(Err(_)) => anyhow::anyhow!("the drain thread broke; the lines above say where"),
         _ => anyhow::anyhow!("the drain thread ended"),
+    }
+}
+
+/// Where the figures are, for the log.
+fn served_at(config: &Config) -> String {
+    match &config.listen {
+        Listen::Tcp(address) => {
+            let has_web = !config.web.config.as_os_str().is_empty();
+            let scheme = if has_web { "http(s)" } else { "http" };
+            format!("figures are at {scheme}://{address}/metrics")
+        }
+        listen => format!("figures are at {listen}"),
+    }
+}
+
+/// Who may ask.
+fn guard(config: &Config) -> Result<Guard, GuardError> {
+    let path = &config.web.config;
+    if path.as_os_str().is_empty() {
+        Ok(Guard::default())
+    } else {
+        Guard::load(path)
+    }
+}
+
+fn relieve(duty: &Duty, config: &Config) {
+    match guard(config) {
+        Ok(guard) => duty.relieve(guard),
+        Err(error) => {
+            eprintln!("schedscope: goes on with the web configuration from before: {error}")
+        }
     }
 }
 
@@ -295,6 +328,19 @@ impl Figures for Service {
         scrape.own.cpu_ns = process_cpu_ns();
         scrape.own.resident_bytes = resident_bytes().context("cannot read /proc/self/statm")?;
         Ok(scrape)
+    }
+
+    async fn view(&self) -> anyhow::Result<View> {
+        let look = |engine: &mut Engine| (dated_snapshot(engine), engine.core().threads_now());
+        let ((snapshot, unix_ns), threads) = self.0.engine.ask(look).await?;
+        let recent = self.0.recent.lock().await;
+        Ok(View {
+            window: recent.window(&snapshot),
+            snapshot,
+            unix_ns,
+            threads,
+            columns: recent.columns().copied().collect(),
+        })
     }
 
     async fn events(&self) -> anyhow::Result<u64> {

@@ -36,6 +36,7 @@ use exemplars::Exemplars;
 use families::Families;
 use monotone::Monotone;
 use units::UnitsSaid;
+pub(crate) use units::name as unit_name;
 
 /// Everything that one scrape is made from.
 #[derive(Clone, Debug)]

@@ -4,9 +4,11 @@
 //! * [`verdict`]: what dominates in a report, in plain sentences.
 //! * [`check`]: what this host has and lacks.
 //! * [`metrics`]: all figures as they are now, for Prometheus.
+//! * [`api`]: the same as JSON, beside the last minute's.
 //! * [`recent`]: what happened in the last minute or so.
 //! * [`text`]: units, harmless names, columns.
 
+pub mod api;
 pub mod check;
 pub mod json;
 pub mod metrics;

@@ -56,6 +56,10 @@ impl Service {
         service
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.running.pid()
     }
@@ -105,7 +109,8 @@ pub(crate) fn free_address() -> SocketAddr {
     listener.local_addr().expect("the listener has an address")
 }
 
-fn get(address: SocketAddr, path: &str, accept: &str) -> Option<Answer> {
+/// Asks a server for something; `None` if it does not answer.
+pub(crate) fn get(address: SocketAddr, path: &str, accept: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"

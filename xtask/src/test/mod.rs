@@ -21,6 +21,7 @@ use anyhow::Result;
 use self::libtest::Outcome;
 use self::suite::{Settings, Suite};
 use crate::build::{self, Tools};
+use crate::toolchain::prometheus;
 use crate::workspace::Workspace;
 
 /// Name of binaries that need root and a kernel that takes probes.
@@ -54,12 +55,20 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     build::build_probes(workspace, &tools.bpf)?;
 
     let unable = privileges::why_not();
+    let prometheus = match prometheus::prepare(workspace) {
+        Ok(dir) => Some(dir),
+        Err(error) => {
+            eprintln!("warning: no Prometheus, so what needs one is not run: {error:#}");
+            None
+        }
+    };
     let timeout = Duration::from_secs(args.timeout);
     let settings = Settings {
         workspace,
         tools: &tools,
         filters: &args.filters,
         timeout,
+        prometheus: prometheus.as_deref(),
     };
     let mut suites = suite::of_workspace(workspace, &tools)?;
     suites.sort_by_key(|suite| (suite.is_privileged(), suite.name().to_owned()));

@@ -47,6 +47,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) filters: &'a [String],
     /// For each suite.
     pub(crate) timeout: Duration,
+    /// Where Prometheus' programs are, if they are anywhere.
+    pub(crate) prometheus: Option<&'a Path>,
 }
 
 /// A test binary that cargo built.
@@ -193,6 +195,9 @@ impl Binary {
         }
         let mut command = self.command();
         command.arg("--show-output");
+        if let Some(dir) = settings.prometheus {
+            command.env("SCHEDSCOPE_PROMETHEUS", dir);
+        }
         if self.privileged {
             command.arg("--test-threads=1");
         }

@@ -3,6 +3,7 @@
 pub(crate) mod debian;
 pub(crate) mod download;
 pub(crate) mod elf;
+pub(crate) mod prometheus;
 pub(crate) mod rustup;
 mod wrapper;
 

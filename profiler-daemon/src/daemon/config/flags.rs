@@ -1,8 +1,9 @@
 //! Flags that overrule the configuration file.
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Listen;
 use super::{ClockChoice, Stacks, Target, Threads};
 use super::{
     parse_drain_interval, parse_id, parse_listen, parse_max_units, parse_records, parse_stacks,
@@ -12,9 +13,14 @@ use super::{
 /// What the flags of the service say instead of the file; `None` where they say nothing.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct Overrides {
-    /// Address to serve on [default: 127.0.0.1:9750]
+    /// Where to serve: an address and a port, `unix:/PATH`, or `systemd` for a socket that systemd has
+    /// opened [default: 127.0.0.1:9750]
     #[arg(short, long, value_name = "ADDRESS:PORT", value_parser = parse_listen)]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
+
+    /// File with TLS and passwords, as Prometheus' exporters have it [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
 
     /// One more target with series of its own, such as `web=comm:nginx*`, `db=pid:1234` or `x=tid:99`
     #[arg(long, value_name = "NAME=KIND:VALUE", value_parser = parse_target)]

@@ -25,11 +25,23 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "listen",
         value: "\"127.0.0.1:9750\"",
-        values: "IP address and port",
+        values: "IP address and port, \"unix:/PATH\", or \"systemd\"",
         flag: "--listen",
         live: false,
-        meaning: "Where /metrics and /healthz are served. They are served without a password: other \
-                  than a loopback address, use one that only the monitoring network reaches.",
+        meaning: "Where metrics, the JSON API and the page are served: on an address, on a Unix socket, or on \
+                  the socket that systemd hands over (socket activation). Whoever reaches it may ask, unless \
+                  web.config says otherwise: without that, keep to a loopback address or one that only the \
+                  monitoring network reaches.",
+    },
+    Key {
+        path: "web.config",
+        value: "\"\"",
+        values: "path of a file, or \"\" for none",
+        flag: "--web-config",
+        live: true,
+        meaning: "TLS, client certificates and users with hashed passwords, in the form that Prometheus' \
+                  exporters use for --web.config.file; docs/http.md has an example. Paths in it are relative \
+                  to its directory. SIGHUP reads it and the certificates again.",
     },
     Key {
         path: "ring.records_per_cpu",

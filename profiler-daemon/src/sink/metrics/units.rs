@@ -64,7 +64,7 @@ impl UnitsSaid {
 
 /// What a unit is called in labels.
 #[must_use]
-pub(super) fn name(unit: &UnitSnapshot) -> &str {
+pub(crate) fn name(unit: &UnitSnapshot) -> &str {
     if unit.label.is_empty() {
         OTHER
     } else {

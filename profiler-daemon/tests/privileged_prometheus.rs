@@ -1,0 +1,183 @@
+//! A real Prometheus scrapes the service, in text and in protobuf, while the host is busy; every query of
+//! the dashboard and every recording rule gives data.
+
+mod common;
+#[path = "support/prometheus.rs"]
+mod prometheus;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Workload;
+use common::not_run;
+use common::schedscope::may_load_probes;
+use common::service::{Service, free_address, get};
+use serde_json::Value;
+
+/// A Prometheus that scrapes each second; killed when dropped.
+struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    directory: PathBuf,
+}
+
+impl Prometheus {
+    /// Scrapes this address with the rules of `deploy`; `None` if there is no such program.
+    fn start(name: &str, target: SocketAddr, native: bool) -> Option<Self> {
+        let program = prometheus::program("prometheus")?;
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("prometheus-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let config = deploy("prometheus/scrape.yml")
+            .replace("127.0.0.1:9750", &target.to_string())
+            .replace("interval: 15s", "interval: 1s")
+            .replace("scrape_timeout: 5s", "scrape_timeout: 1s")
+            .replace("- rules.yml", &format!("- {}", deploy_path("prometheus/rules.yml").display()))
+            .replace("- alerts.yml", &format!("- {}", deploy_path("prometheus/alerts.yml").display()));
+        let file = directory.join("prometheus.yml");
+        std::fs::write(&file, config).expect("it is written");
+        let address = free_address();
+        let mut command = Command::new(program);
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--log.level=error")
+            .stdout(Stdio::null());
+        if native {
+            command.arg("--enable-feature=native-histograms");
+        }
+        let child = command.spawn().expect("it starts");
+        Some(Self {
+            child,
+            address,
+            directory,
+        })
+    }
+
+    /// What a query gives, as of now or of this time.
+    fn query(&self, query: &str, at: Option<f64>) -> Vec<Value> {
+        let mut path = format!("/api/v1/query?query={}", encode(query));
+        if let Some(at) = at {
+            path += &format!("&time={at}");
+        }
+        let Some(answer) = get(self.address, &path, "") else {
+            return Vec::new();
+        };
+        let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        // While it starts it says so in plain text.
+        assert!(body.is_null() || body["status"] == "success", "{query}: {body}");
+        body["data"]["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// What a query gives, once it gives something.
+    #[track_caller]
+    fn query_until(&self, query: &str, begun: Instant) -> Vec<Value> {
+        loop {
+            let result = self.query(query, None);
+            if !result.is_empty() {
+                return result;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "no data: {query}");
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn deploy_path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file)
+}
+
+fn deploy(file: &str) -> String {
+    std::fs::read_to_string(deploy_path(file)).expect("it is in the repository")
+}
+
+/// As a part of an address.
+fn encode(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+fn number(result: &Value) -> f64 {
+    let text = result["value"][1].as_str().unwrap_or_default();
+    text.parse().unwrap_or_else(|_| panic!("a number in {result}"))
+}
+
+/// All queries of the dashboard, with its variables as somebody would choose them.
+fn dashboard_queries() -> Vec<String> {
+    let dashboard: Value =
+        serde_json::from_str(&deploy("grafana/schedscope.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array());
+    targets
+        .flatten()
+        .filter_map(|target| target["expr"].as_str())
+        .map(|query| {
+            query
+                .replace("$__rate_interval", "10s")
+                .replace("$instance", ".*")
+                .replace("$target", "host")
+                .replace("$unit", ".*")
+        })
+        .collect()
+}
+
+#[test]
+fn prometheus_takes_both_forms_and_the_dashboard_has_data() {
+    const TEST: &str = "prometheus_takes_both_forms_and_the_dashboard_has_data";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let _load = Workload::start("mutex", &["--duration", "60s"]).expect("no special needs");
+    let service = Service::start(["--stats-interval", "1s"]);
+    let classic = Prometheus::start("classic", service.address(), false);
+    let native = Prometheus::start("native", service.address(), true);
+    let (Some(classic), Some(native)) = (classic, native) else {
+        return not_run(TEST, "there is no prometheus");
+    };
+    let begun = Instant::now();
+    let queries = dashboard_queries();
+    assert!(queries.len() >= 15, "{queries:?}");
+    for query in &queries {
+        for prometheus in [&classic, &native] {
+            // A heat map of classic buckets is only where those are.
+            if query.contains("_bucket") && prometheus.address == native.address {
+                continue;
+            }
+            prometheus.query_until(query, begun);
+        }
+    }
+    let rules = deploy("prometheus/rules.yml");
+    let rules = rules.lines().filter_map(|line| line.trim().strip_prefix("- record: "));
+    for rule in rules.filter(|rule| !rule.contains("interference")) {
+        classic.query_until(rule, begun);
+    }
+    assert!(classic.query("up == 0", None).is_empty(), "every scrape succeeds");
+
+    // Both are of the same scrape, and of all that there was since the service started: the window is
+    // longer than that.
+    let host = "{target=\"host\"}";
+    let quantile = format!("histogram_quantile(0.99, schedscope_runqueue_delay_seconds{host})");
+    let exact = "schedscope_runqueue_delay_window_seconds{target=\"host\",stat=\"p99\"}";
+    let found = native.query_until(&quantile, begun);
+    let at = found[0]["value"][0].as_f64().expect("a time");
+    let (estimate, exact) = (number(&found[0]), number(&native.query(exact, Some(at))[0]));
+    let error = (estimate / exact - 1.0).abs();
+    assert!(error < 0.031, "P99 is {estimate} by native buckets, {exact} in truth");
+    println!("P99 is {estimate} s by native buckets and {exact} s in truth");
+}
