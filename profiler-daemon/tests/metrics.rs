@@ -3,6 +3,8 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use profiler_ebpf::{Switch, switch_flags};
 use proptest::prelude::*;
@@ -11,7 +13,7 @@ use schedscope::core::{Core, Selector, Stream, TargetSpec};
 use schedscope::sink::metrics::catalogue::{self, CATALOGUE, Type};
 use schedscope::sink::metrics::protobuf::{self, MetricFamily};
 use schedscope::sink::metrics::{Exporter, program};
-use support::prometheus::promtool;
+use support::prometheus;
 use support::shop::shop;
 use support::{DEAD, MS, S, START_NS, expect_file, fork, gap, history, scrape, switch, wakeup};
 
@@ -121,43 +123,57 @@ fn dashboards_and_alerts_name_only_what_is_in_the_catalogue() {
         for name in &names {
             assert!(known.contains(*name), "{file}: {name} is in no catalogue");
         }
-        assert!(!names.is_empty() || file.ends_with("scrape.yml"), "{file} has none");
+        assert!(
+            !names.is_empty() || file.ends_with("scrape.yml"),
+            "{file} has none"
+        );
     }
+}
+
+/// `promtool`, or `None` after it was said that the test is not run.
+fn promtool(test: &str) -> Option<Command> {
+    let found = prometheus::program("promtool");
+    if found.is_none() {
+        println!("not run: {test}: there is no promtool");
+    }
+    found.map(Command::new)
 }
 
 #[test]
 fn promtool_finds_nothing_wrong() {
-    use std::io::Write as _;
-    use std::process::Stdio;
     const TEST: &str = "promtool_finds_nothing_wrong";
-    let Some(mut promtool) = promtool(TEST) else {
+    let Some(mut tool) = promtool(TEST) else {
         return;
     };
-    let mut check = promtool
+    let mut check = tool
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
-    let text = Exporter::new().prometheus(&scrape(shop())).expect("encodes");
+    let text = Exporter::new()
+        .prometheus(&scrape(shop()))
+        .expect("encodes");
     let mut input = check.stdin.take().expect("a pipe");
     input.write_all(text.as_bytes()).expect("it reads");
     drop(input);
     let outcome = check.wait_with_output().expect("it ends");
-    assert!(outcome.status.success() && outcome.stderr.is_empty(), "{outcome:?}");
+    assert!(
+        outcome.status.success() && outcome.stderr.is_empty(),
+        "{outcome:?}"
+    );
     let commands: [&[&str]; 2] = [
         &["check", "config", "prometheus/scrape.yml"],
         &["test", "rules", "prometheus/tests/alerts.yml"],
     ];
     for arguments in commands {
-        let mut promtool = promtool(TEST).expect("it was there");
-        let outcome = promtool.current_dir(deploy("")).args(arguments).output();
+        let mut tool = promtool(TEST).expect("it was there");
+        let outcome = tool.current_dir(deploy("")).args(arguments).output();
         let outcome = outcome.expect("it starts");
         assert!(outcome.status.success(), "{arguments:?}: {outcome:?}");
     }
 }
-
 
 #[test]
 fn buckets_add_up() {

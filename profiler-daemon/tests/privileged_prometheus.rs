@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::Workload;
 use common::not_run;
 use common::schedscope::may_load_probes;
-use common::service::{Service, free_address, get};
+use common::service::{Answer, Service, free_address, get};
 use serde_json::Value;
 
 /// A Prometheus that scrapes each second; killed when dropped.
@@ -35,15 +35,24 @@ impl Prometheus {
             .replace("127.0.0.1:9750", &target.to_string())
             .replace("interval: 15s", "interval: 1s")
             .replace("scrape_timeout: 5s", "scrape_timeout: 1s")
-            .replace("- rules.yml", &format!("- {}", deploy_path("prometheus/rules.yml").display()))
-            .replace("- alerts.yml", &format!("- {}", deploy_path("prometheus/alerts.yml").display()));
+            .replace(
+                "- rules.yml",
+                &format!("- {}", deploy_path("prometheus/rules.yml").display()),
+            )
+            .replace(
+                "- alerts.yml",
+                &format!("- {}", deploy_path("prometheus/alerts.yml").display()),
+            );
         let file = directory.join("prometheus.yml");
         std::fs::write(&file, config).expect("it is written");
         let address = free_address();
         let mut command = Command::new(program);
         command
             .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.join("data").display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                directory.join("data").display()
+            ))
             .arg(format!("--web.listen-address={address}"))
             .arg("--log.level=error")
             .stdout(Stdio::null());
@@ -60,17 +69,21 @@ impl Prometheus {
 
     /// What a query gives, as of now or of this time.
     fn query(&self, query: &str, at: Option<f64>) -> Vec<Value> {
-        let mut path = format!("/api/v1/query?query={}", encode(query));
-        if let Some(at) = at {
-            path += &format!("&time={at}");
-        }
+        let time = at.map_or_else(String::new, |at| format!("&time={at}"));
+        let path = format!("/api/v1/query?query={}{time}", encode(query));
         let Some(answer) = get(self.address, &path, "") else {
             return Vec::new();
         };
-        let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let body: Value = serde_json::from_str(&whole(&answer)).unwrap_or_default();
         // While it starts it says so in plain text.
-        assert!(body.is_null() || body["status"] == "success", "{query}: {body}");
-        body["data"]["result"].as_array().cloned().unwrap_or_default()
+        assert!(
+            body.is_null() || body["status"] == "success",
+            "{query}: {body}"
+        );
+        body["data"]["result"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// What a query gives, once it gives something.
@@ -81,7 +94,10 @@ impl Prometheus {
             if !result.is_empty() {
                 return result;
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "no data: {query}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "no data: {query}"
+            );
             thread::sleep(Duration::from_millis(200));
         }
     }
@@ -97,11 +113,27 @@ impl Drop for Prometheus {
 }
 
 fn deploy_path(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(file)
 }
 
 fn deploy(file: &str) -> String {
     std::fs::read_to_string(deploy_path(file)).expect("it is in the repository")
+}
+
+/// The body of an answer, which comes in chunks if it is long.
+fn whole(answer: &Answer) -> String {
+    if !answer.head.contains("transfer-encoding: chunked") {
+        return answer.body.clone();
+    }
+    let (mut body, mut rest) = (String::new(), answer.body.as_str());
+    while let Some((length, chunks)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).expect("the length of a chunk");
+        body += &chunks[..length];
+        rest = chunks[length..].strip_prefix("\r\n").unwrap_or_default();
+    }
+    body
 }
 
 /// As a part of an address.
@@ -115,15 +147,17 @@ fn encode(text: &str) -> String {
 
 fn number(result: &Value) -> f64 {
     let text = result["value"][1].as_str().unwrap_or_default();
-    text.parse().unwrap_or_else(|_| panic!("a number in {result}"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("a number in {result}"))
 }
 
 /// All queries of the dashboard, with its variables as somebody would choose them.
 fn dashboard_queries() -> Vec<String> {
-    let dashboard: Value =
-        serde_json::from_str(&deploy("grafana/schedscope.json")).expect("JSON");
+    let dashboard: Value = serde_json::from_str(&deploy("grafana/schedscope.json")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
-    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array());
+    let targets = panels
+        .iter()
+        .filter_map(|panel| panel["targets"].as_array());
     targets
         .flatten()
         .filter_map(|target| target["expr"].as_str())
@@ -163,11 +197,16 @@ fn prometheus_takes_both_forms_and_the_dashboard_has_data() {
         }
     }
     let rules = deploy("prometheus/rules.yml");
-    let rules = rules.lines().filter_map(|line| line.trim().strip_prefix("- record: "));
+    let rules = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- record: "));
     for rule in rules.filter(|rule| !rule.contains("interference")) {
         classic.query_until(rule, begun);
     }
-    assert!(classic.query("up == 0", None).is_empty(), "every scrape succeeds");
+    assert!(
+        classic.query("up == 0", None).is_empty(),
+        "every scrape succeeds"
+    );
 
     // Both are of the same scrape, and of all that there was since the service started: the window is
     // longer than that.
@@ -178,6 +217,9 @@ fn prometheus_takes_both_forms_and_the_dashboard_has_data() {
     let at = found[0]["value"][0].as_f64().expect("a time");
     let (estimate, exact) = (number(&found[0]), number(&native.query(exact, Some(at))[0]));
     let error = (estimate / exact - 1.0).abs();
-    assert!(error < 0.031, "P99 is {estimate} by native buckets, {exact} in truth");
+    assert!(
+        error < 0.031,
+        "P99 is {estimate} by native buckets, {exact} in truth"
+    );
     println!("P99 is {estimate} s by native buckets and {exact} s in truth");
 }

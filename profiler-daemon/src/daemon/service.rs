@@ -192,7 +192,7 @@ fn relieve(duty: &Duty, config: &Config) {
     match guard(config) {
         Ok(guard) => duty.relieve(guard),
         Err(error) => {
-            eprintln!("schedscope: goes on with the web configuration from before: {error}")
+            eprintln!("schedscope: goes on with the web configuration from before: {error}");
         }
     }
 }

@@ -127,7 +127,7 @@ pub struct Interference {
 
 /// `/api/v1/units`.
 #[derive(Debug, Serialize)]
-pub struct Units {
+pub struct UnitList {
     schema: u32,
     at_unix_ns: u64,
     /// Times are of so long a window; 0 as long as there is none.
@@ -156,7 +156,7 @@ pub struct Thread {
 
 /// `/api/v1/threads`.
 #[derive(Debug, Serialize)]
-pub struct Threads {
+pub struct ThreadList {
     schema: u32,
     at_unix_ns: u64,
     threads: Vec<Thread>,
@@ -210,7 +210,7 @@ impl View {
 
     /// The units, with what happened to them in the window.
     #[must_use]
-    pub fn units(&self, wanted: &Wanted<UnitSort>) -> Units {
+    pub fn units(&self, wanted: &Wanted<UnitSort>) -> UnitList {
         let (snapshot, nothing) = (&self.snapshot, Brief::default());
         let units = snapshot.units.iter();
         let mut rows: Vec<Row> = units
@@ -244,7 +244,7 @@ impl View {
             fits(filter, &pair.victim) || fits(filter, &pair.culprit)
         });
         let host = self.window.host.as_ref().unwrap_or(&nothing);
-        Units {
+        UnitList {
             schema: SCHEMA,
             at_unix_ns: self.unix_ns,
             window_ns: self.window.length_ns,
@@ -257,7 +257,7 @@ impl View {
 
     /// The threads: only those in this state, if one is given.
     #[must_use]
-    pub fn threads(&self, wanted: &Wanted<ThreadSort>, state: Option<Share>) -> Threads {
+    pub fn threads(&self, wanted: &Wanted<ThreadSort>, state: Option<Share>) -> ThreadList {
         let mut fitting: Vec<&ThreadNow> = self
             .threads
             .iter()
@@ -275,7 +275,7 @@ impl View {
         }
         let names = self.names();
         let shown = fitting.iter().take(wanted.limit);
-        Threads {
+        ThreadList {
             schema: SCHEMA,
             at_unix_ns: self.unix_ns,
             threads: shown

@@ -29,7 +29,7 @@ pub struct Brief {
     pub contended_ns: u128,
     /// Of that, because a CPU quota was used up.
     pub throttled_ns: u128,
-    /// Waits that keep a thread from its work.
+    /// Waits that keep a thread from its work; those of which nobody knows what they are for are not in it.
     pub work_wait_ns: u128,
     /// Waits of threads that had nothing to do.
     pub idle_ns: u128,
@@ -40,14 +40,17 @@ impl Brief {
     #[must_use]
     pub fn new(of: &Figures) -> Self {
         let idle_ns = Reason::all().filter(|reason| reason.is_idle());
-        let idle_ns = idle_ns.map(|reason| of.blocked(reason)).sum();
+        let idle_ns: u128 = idle_ns.map(|reason| of.blocked(reason)).sum();
+        let unexplained_ns = of.blocked(Reason::Unknown);
         Self {
             delay: of.runqueue_delay.compact(),
             running_ns: of.time(Share::Running),
             runnable_ns: of.time(Share::Runnable),
             contended_ns: of.runnable(Cause::Contended),
             throttled_ns: of.runnable(Cause::Throttled),
-            work_wait_ns: of.time(Share::Blocked).saturating_sub(idle_ns),
+            work_wait_ns: of
+                .time(Share::Blocked)
+                .saturating_sub(idle_ns + unexplained_ns),
             idle_ns,
         }
     }

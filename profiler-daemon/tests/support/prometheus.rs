@@ -1,7 +1,6 @@
 //! Prometheus' own programs, where there are some.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 /// The program of this name, where `cargo xtask test` says that they are, or on `PATH`.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
@@ -11,13 +10,4 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         .chain(std::env::split_paths(&path))
         .map(|directory| directory.join(name))
         .find(|program| program.is_file())
-}
-
-/// `promtool`, or `None` after it was said that the test is not run.
-pub(crate) fn promtool(test: &str) -> Option<Command> {
-    let found = program("promtool");
-    if found.is_none() {
-        println!("not run: {test}: there is no promtool");
-    }
-    found.map(Command::new)
 }

@@ -350,7 +350,8 @@ catalogue! {
                 name: "state",
                 values: "`running`; `runnable` (on a run queue); `blocked` (waiting for something that keeps \
                          it from its work); `idle` (waiting with nothing to do: `event-wait`, `sleep`, \
-                         `kthread-idle`, `net-accept`); `unknown`",
+                         `kthread-idle`, `net-accept`); `unknown` (nobody knows what it did, or what it waited \
+                         for)",
             },
         ],
         note: "",

@@ -123,11 +123,14 @@ impl UnitSaid {
 fn states(figures: &Figures) -> [u128; STATES.len()] {
     let idle = Reason::all().filter(|reason| reason.is_idle());
     let idle: u128 = idle.map(|reason| figures.blocked(reason)).sum();
+    let unexplained = figures.blocked(Reason::Unknown);
     [
         figures.time(Share::Running),
         figures.time(Share::Runnable),
-        figures.time(Share::Blocked).saturating_sub(idle),
+        figures
+            .time(Share::Blocked)
+            .saturating_sub(idle + unexplained),
         idle,
-        figures.time(Share::Unknown),
+        figures.time(Share::Unknown) + unexplained,
     ]
 }
