@@ -11,7 +11,7 @@ const TRIAL: &str = include_str!("trial.sh");
 type Check = (&'static str, fn(&Machine) -> Result<()>);
 
 /// All, in their order.
-pub(super) const CHECKS: [Check; 9] = [
+pub(super) const CHECKS: [Check; 10] = [
     ("the package installs and the service starts", installs),
     ("nothing but what is needed is kept of privileges", gives_up),
     ("systemd-analyze rates it 2.0 or better", is_rated),
@@ -25,6 +25,10 @@ pub(super) const CHECKS: [Check; 9] = [
         reloads,
     ),
     ("the watchdog starts a stuck service anew", is_watched),
+    (
+        "it serves on a Unix socket, and on one that systemd opens",
+        serves_on_sockets,
+    ),
     ("it stops at once", stops),
     ("the package goes without a trace", goes),
 ];
@@ -228,6 +232,36 @@ fn is_watched(machine: &Machine) -> Result<()> {
     ensure!(machine.run(PROCESS)? != first, "it is the same process");
     machine.run("journalctl -u schedscope --no-pager | grep -i 'watchdog timeout'")?;
     machine.run("rm -r /run/systemd/system/schedscope.service.d; systemctl daemon-reload")?;
+    Ok(())
+}
+
+fn serves_on_sockets(machine: &Machine) -> Result<()> {
+    machine.run(
+        "cp /etc/schedscope.toml /run/tcp.toml\n\
+         sed -i '1i listen = \"unix:/run/schedscope/http.sock\"' /etc/schedscope.toml\n\
+         systemctl restart schedscope",
+    )?;
+    let client = "use IO::Socket::UNIX; $s = IO::Socket::UNIX->new(\"/run/schedscope/http.sock\") or die $!; \
+                  print $s \"GET /healthz HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n\"; \
+                  print <$s>;";
+    let answer = machine.run(&format!("perl -e '{client}'"))?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // Started by the first connection, not before.
+    machine.run(
+        "systemctl stop schedscope; sed -i '1s/.*/listen = \"systemd\"/' /etc/schedscope.toml\n\
+         printf '[Socket]\\nListenStream=127.0.0.1:9750\\n' >/run/systemd/system/schedscope.socket\n\
+         systemctl daemon-reload; systemctl start schedscope.socket\n\
+         if systemctl is-active schedscope; then exit 1; fi",
+    )?;
+    machine.run(&format!(
+        "{} | grep -q ^schedscope_events_total",
+        get("/metrics")
+    ))?;
+    machine.run(
+        "systemctl is-active schedscope; systemctl stop schedscope.socket schedscope\n\
+         rm /run/systemd/system/schedscope.socket; systemctl daemon-reload\n\
+         cp /run/tcp.toml /etc/schedscope.toml; systemctl start schedscope",
+    )?;
     Ok(())
 }
 
