@@ -1,6 +1,7 @@
 //! The command line, as data. Help, completions and man page come from here.
 
 mod recordings;
+mod shown;
 mod targets;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use recordings::{Choice, Record, ReportOn};
+pub use shown::Shown;
 pub use targets::Targets;
 
 use crate::core::worst::MAX_WORST;
@@ -43,6 +45,8 @@ pub enum Command {
     Record(Record),
     /// Report on a recording
     Report(ReportOn),
+    /// Show what all threads of the host do, on a live screen
+    Top(Top),
     /// Run as a service that Prometheus scrapes
     Run(Run),
     /// Say what this host allows, and what follows from what it lacks
@@ -99,6 +103,44 @@ pub struct Attach {
     /// and needs programs with frame pointers
     #[arg(long)]
     pub user_stacks: bool,
+
+    /// What is shown meanwhile.
+    #[command(flatten)]
+    pub shown: Shown,
+
+    /// What the table shows.
+    #[command(flatten)]
+    pub view: View,
+
+    /// The probes' settings.
+    #[command(flatten)]
+    pub probes: ProbeFlags,
+}
+
+/// `schedscope top`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+        schedscope top                                 the live screen; ? there shows the keys\n  \
+        schedscope top --interval 1s                   a line of figures each second, like vmstat\n  \
+        schedscope top -d 10s > report.txt             without a terminal: a report on the whole host\n  \
+        schedscope top -d 1m --output json | jq .      the same for programs\n\n\
+        NO_COLOR=1 leaves out the colors: every part of a bar has a letter, too.")]
+pub struct Top {
+    /// How long to measure, such as 10s, 500ms or 2m; until q or Ctrl-C without it
+    #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
+    pub duration: Option<Duration>,
+
+    /// How to report, where there is no live screen
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+
+    /// Write a report to this file
+    #[arg(long, value_name = "FILE")]
+    pub output_file: Option<PathBuf>,
+
+    /// What is shown meanwhile.
+    #[command(flatten)]
+    pub shown: Shown,
 
     /// What the table shows.
     #[command(flatten)]

@@ -25,6 +25,7 @@ fn run(command: &Command) -> Result<u8, Failure> {
         Command::Generate { directory } => Ok(generate::write(directory)?),
         Command::Record(args) => daemon::record::record(args),
         Command::Report(args) => daemon::replay::report(args),
+        Command::Top(args) => daemon::attach::top(args),
         Command::ExecGate { command } => Ok(daemon::gate::become_command(command)?),
         Command::Run(args) => daemon::service::run(args),
         Command::Check(args) => daemon::check::check(args),

@@ -2,6 +2,7 @@
 //! exit code of each.
 
 mod common;
+mod pty;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;

@@ -1,5 +1,6 @@
-//! The report on a known history, as JSON and as a table.
+//! The report on a known history, as JSON and as a table; and the live screen.
 
+mod screen;
 mod support;
 
 use proptest::prelude::*;

@@ -1,45 +1,150 @@
-//! `schedscope attach`: measures targets for a while and reports.
+//! `schedscope attach` and `schedscope top`: measure targets or the whole host for a while, show it, and
+//! report.
 
-use super::config::Stacks;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use super::config::{ProbeFlags, Stacks};
 use super::gate;
-use super::measuring::Session;
+use super::live::{self, Live};
+use super::measuring::{End, Measured, Session};
 use super::options;
 use super::reporting::{self, Printer};
 use super::targets::Targets;
-use crate::cli::Attach;
+use crate::cli::{Attach, Output, Shown, Top, View};
 use crate::exit::{Exit, Failure};
 use crate::identity::Registry;
+use crate::sink::screen::About;
 
-/// Runs the command; the code is that of the command that was started, if one was.
+/// Runs `attach`; the code is that of the command that was started, if one was.
 pub fn attach(args: &Attach) -> Result<u8, Failure> {
-    if args.user_stacks && args.probes.stacks == Some(Stacks(None)) {
-        return Err(Failure::usage(
-            "--user-stacks goes with kernel stacks: leave out `--stacks off`, or give it a time"
-                .to_owned(),
-        ));
-    }
     let mut registry = Registry::default();
     let targets = Targets::find(&args.targets, &mut registry)?;
-    let mut printer = Printer::open(args.output_file.as_deref(), args.output, args.view)?;
-    let options = options::for_attach(&args.probes, args.user_stacks);
-    let mut session = Session::begin(targets, registry, &options, args.duration, None)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (measured, end) = runtime.block_on(async {
-        let end = session.ended().await?;
-        Ok::<_, anyhow::Error>((session.finish().await?, end))
-    })?;
-    let command = end.command;
-    let has_begun = measured
-        .snapshot
-        .targets
-        .iter()
-        .any(|t| t.exec_ns.is_some());
-    if let (Some(status), false, 1) = (command, has_begun, session.targets.list().len()) {
-        // The gate has said why; there is nothing to report.
-        return Ok(gate::exit_code(status));
+    let wanted = Wanted {
+        duration: args.duration,
+        output: args.output,
+        output_file: args.output_file.as_deref(),
+        user_stacks: args.user_stacks,
+        view: args.view,
+        shown: args.shown,
+        probes: &args.probes,
+    };
+    wanted.measure(targets, registry, true)
+}
+
+/// Runs `top`. After a live screen there is only a report if a file was named for it.
+pub fn top(args: &Top) -> Result<u8, Failure> {
+    let wanted = Wanted {
+        duration: args.duration,
+        output: args.output,
+        output_file: args.output_file.as_deref(),
+        user_stacks: false,
+        view: args.view,
+        shown: args.shown,
+        probes: &args.probes,
+    };
+    let reports = args.output_file.is_some();
+    wanted.measure(Targets::host(), Registry::default(), reports)
+}
+
+/// How to measure and what to show of it.
+struct Wanted<'a> {
+    duration: Option<Duration>,
+    output: Output,
+    output_file: Option<&'a Path>,
+    user_stacks: bool,
+    view: View,
+    shown: Shown,
+    probes: &'a ProbeFlags,
+}
+
+impl Wanted<'_> {
+    /// `reports` is whether there is a report even after a live screen.
+    fn measure(&self, targets: Targets, registry: Registry, reports: bool) -> Result<u8, Failure> {
+        if self.user_stacks && self.probes.stacks == Some(Stacks(None)) {
+            return Err(Failure::usage(
+                "--user-stacks goes with kernel stacks: leave out `--stacks off`, or give it a time"
+                    .to_owned(),
+            ));
+        }
+        let mut printer = Printer::open(self.output_file, self.output, self.view)?;
+        let is_host = targets.is_host();
+        let options = options::for_attach(self.probes, self.user_stacks);
+        let live = if self.has_screen(&targets) {
+            let about = About {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                title: targets.title(),
+                wakeups: options.wakeups,
+            };
+            Some(Live::open(about, self.shown.refresh, is_host)?)
+        } else {
+            None
+        };
+        let reports = reports || live.is_none();
+        let mut session = Session::begin(targets, registry, &options, self.duration, None)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (measured, end) = runtime.block_on(async {
+            let end = self.watch(&mut session, live, is_host).await?;
+            Ok::<_, anyhow::Error>((session.finish().await?, end))
+        })?;
+        let command = end.command;
+        if let Some(status) = command
+            && session.targets.list().len() == 1
+            && !has_begun(&measured)
+        {
+            // The gate has said why; there is nothing to report.
+            return Ok(gate::exit_code(status));
+        }
+        if reports {
+            printer.print(&reporting::reports(&session, &measured, end)?)?;
+        }
+        Ok(command.map_or(Exit::Done as u8, gate::exit_code))
     }
-    printer.print(&reporting::reports(&session, &measured, end)?)?;
-    Ok(command.map_or(Exit::Done as u8, gate::exit_code))
+
+    /// Whether there is to be a live screen. A command has the terminal to itself.
+    fn has_screen(&self, targets: &Targets) -> bool {
+        let is_report = self.output == Output::Json && self.output_file.is_none();
+        let is_wanted = !self.shown.no_screen && self.shown.interval.is_none() && !is_report;
+        is_wanted && targets.command().is_none() && live::has_terminal()
+    }
+
+    /// Shows what is measured until that ends.
+    async fn watch(
+        &self,
+        session: &mut Session,
+        live: Option<Live>,
+        is_host: bool,
+    ) -> anyhow::Result<End> {
+        let (handle, keeper) = (session.handle.clone(), session.keeper.clone());
+        let shows = async {
+            match (live, self.shown.interval) {
+                (Some(live), _) => live.run(&handle, &keeper).await,
+                (None, Some(every)) => {
+                    live::print(&handle, every, is_host, &mut *self.lines()).await
+                }
+                (None, None) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            end = session.ended() => end,
+            seen = shows => seen.map(|()| End::default()),
+        }
+    }
+
+    /// Where lines go: not among a report for programs, nor among what a command prints.
+    fn lines(&self) -> Box<dyn Write> {
+        match (self.output, self.output_file) {
+            (Output::Table, None) => Box::new(std::io::stdout()),
+            _ => Box::new(std::io::stderr()),
+        }
+    }
+}
+
+/// Whether a command was seen to begin.
+fn has_begun(measured: &Measured) -> bool {
+    let mut targets = measured.snapshot.targets.iter();
+    targets.any(|target| target.exec_ns.is_some())
 }

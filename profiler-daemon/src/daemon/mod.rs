@@ -3,9 +3,10 @@
 //! * [`engine`]: waits for records, has the core take them in, answers questions in between.
 //! * [`targets`]: what the command line wants to be measured; [`gate`] starts a command for it.
 //! * `measuring` measures targets until something ends that, and `reporting` prints what came of it.
-//! * [`attach`]: measures targets and reports.
 //! * [`record`]: keeps what figures are made from; [`trigger`] says when a flight recorder writes, and
 //!   [`replay`] reports on a recording.
+//! * [`attach`]: measures targets or the whole host, shows that, and reports. `live` is the live screen, and
+//!   `terminal` what it is drawn on.
 //! * [`service`]: measures for good and serves the figures over [`http`].
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
@@ -20,6 +21,7 @@ pub mod config;
 pub mod engine;
 pub mod gate;
 pub mod http;
+mod live;
 mod measuring;
 mod notify;
 mod options;
@@ -30,6 +32,7 @@ pub mod replay;
 mod reporting;
 pub mod service;
 pub mod targets;
+mod terminal;
 pub mod trigger;
 mod user_stacks;
 mod witness;

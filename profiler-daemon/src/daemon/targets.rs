@@ -157,6 +157,22 @@ impl Targets {
         }
     }
 
+    /// Whether it is the whole host.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        self.targets == [Target::Host]
+    }
+
+    /// All of them in a few words.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let words = self.targets.iter().map(|target| match target {
+            Target::Host => "the whole host".to_owned(),
+            target => format!("{} {}", target.kind(), target.value()),
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     /// In the order of [`Self::specs`], and so of the snapshot's targets.
     #[must_use]
     pub fn list(&self) -> &[Target] {

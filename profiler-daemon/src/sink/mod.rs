@@ -6,6 +6,7 @@
 //! * [`metrics`]: all figures as they are now, for Prometheus.
 //! * [`api`]: the same as JSON, beside the last minute's.
 //! * [`recent`]: what happened in the last minute or so.
+//! * [`screen`]: the live screen.
 //! * [`text`]: units, harmless names, columns.
 
 pub mod api;
@@ -14,6 +15,7 @@ pub mod json;
 pub mod metrics;
 pub mod recent;
 pub mod report;
+pub mod screen;
 pub mod table;
 pub mod text;
 pub mod verdict;
