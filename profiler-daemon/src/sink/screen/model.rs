@@ -113,11 +113,14 @@ impl Model {
         };
         self.remember(&tick);
         self.tick = Some(tick);
-        self.past.push_back(Arc::clone(&snapshot));
-        let is_old =
-            |its: &Arc<Snapshot>| snapshot.at_ns - its.at_ns.min(snapshot.at_ns) >= VERDICT_NS;
-        while self.past.len() > 1 && self.past.get(1).is_some_and(is_old) {
-            self.past.pop_front();
+        // Two are enough for a beginning that lies between once and twice as long ago; each is as large as
+        // all that is known of the threads.
+        let is_due = |its: &Arc<Snapshot>| snapshot.at_ns.saturating_sub(its.at_ns) >= VERDICT_NS;
+        if self.past.back().is_none_or(is_due) {
+            self.past.push_back(Arc::clone(&snapshot));
+            if self.past.len() > 2 {
+                self.past.pop_front();
+            }
         }
         self.now = Some(snapshot);
     }
