@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use recordings::{Choice, Record, ReportOn};
 pub use shown::Shown;
+pub use recordings::{Choice, DiffArgs, Record, ReportOn};
 pub use targets::Targets;
 
 use crate::core::worst::MAX_WORST;
@@ -47,6 +48,8 @@ pub enum Command {
     Report(ReportOn),
     /// Show what all threads of the host do, on a live screen
     Top(Top),
+    /// Say what got better or worse between two recordings
+    Diff(DiffArgs),
     /// Run as a service that Prometheus scrapes
     Run(Run),
     /// Say what this host allows, and what follows from what it lacks

@@ -26,6 +26,7 @@ fn run(command: &Command) -> Result<u8, Failure> {
         Command::Record(args) => daemon::record::record(args),
         Command::Report(args) => daemon::replay::report(args),
         Command::Top(args) => daemon::attach::top(args),
+        Command::Diff(args) => daemon::diff::diff(args),
         Command::ExecGate { command } => Ok(daemon::gate::become_command(command)?),
         Command::Run(args) => daemon::service::run(args),
         Command::Check(args) => daemon::check::check(args),

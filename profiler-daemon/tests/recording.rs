@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use model::feed::{Feeder, Run};
 use model::{Config, Kernel, Random, faults};
-use profiler_ebpf::{RawRecord, Switch, WIRE_VERSION};
+use profiler_ebpf::{RawRecord, Switch, WIRE_VERSION, Wakeup};
 use proptest::prelude::*;
 use schedscope::core::classify::{FileKind, Stack};
 use schedscope::core::decode::Event;
@@ -20,7 +20,7 @@ use schedscope::recording::facts::{Process, Target};
 use schedscope::recording::format::{FILE_HEAD_BYTES, FORMAT_VERSION, FileHead};
 use schedscope::recording::{
     Damage, Facts, Header, Intake, Last, OpenError, Reader, Recorder, Replay, Settings, Summary,
-    Tape,
+    Tape, Watched,
 };
 use wildmatch::WildMatch;
 use zerocopy::IntoBytes;
@@ -28,6 +28,13 @@ use zerocopy::IntoBytes;
 /// A core that watches every thread, as the recording says.
 fn core() -> Core {
     Core::new(header(0).specs())
+}
+
+fn as_recorded(header: &Header) -> Watched {
+    Watched {
+        specs: header.specs(),
+        is_as_recorded: true,
+    }
 }
 
 fn header(start_ns: u64) -> Header {
@@ -142,7 +149,7 @@ fn recorded(name: &str, seed: u64, steps: usize) -> (String, Vec<u8>) {
 /// The figures of a recording, what else is known of it, and what is missing of it.
 fn replayed(bytes: &[u8]) -> Result<(Core, Facts, Damage), OpenError> {
     let mut reader = Reader::new(Cursor::new(bytes))?;
-    let mut replay = Replay::new(reader.header(), None, 0..u64::MAX);
+    let mut replay = Replay::new(reader.header(), as_recorded(reader.header()), 0..u64::MAX);
     replay.run(&mut reader, |_| {})?;
     let (core, facts) = replay.finish();
     Ok((core, facts, reader.damage()))
@@ -173,7 +180,7 @@ proptest! {
         let (from_ns, until_ns) = (at(from), at(from + length));
         let mut reader = Reader::open(&path).expect("it is whole");
         let header = reader.header().clone();
-        let mut replay = Replay::new(&header, None, from_ns..until_ns);
+        let mut replay = Replay::new(&header, as_recorded(&header), from_ns..until_ns);
         replay.run(&mut reader, |_| {}).expect("it can be read");
         fs::remove_file(&path).expect("it was just read");
         let snapshot = replay.finish().0.snapshot();
@@ -523,5 +530,83 @@ fn the_program_reports_on_whom_and_when_it_is_asked_for() {
         let outcome = reported(&bytes, "wrong", arguments);
         assert_eq!(outcome.0, Some(code), "{outcome:?}");
         assert!(outcome.2.contains(words), "{outcome:?}");
+    }
+}
+
+/// A second of a thread that is queued for so long, now and then a little longer, each time it wants to run.
+fn queued_for(name: &str, delay_ns: u64, seed: u64) -> PathBuf {
+    let path = path(name);
+    let (recorder, tape) = start(settings(&path));
+    tape.header(header(0));
+    let mut intake = Intake::new(core(), Some(tape));
+    intake.begin_window();
+    let mut random = Random::new(seed);
+    let (mut ts_ns, mut records) = (0, Vec::new());
+    while ts_ns < 3_000_000_000 {
+        let woken_ns = ts_ns + 1_000_000 + random.below(100_000);
+        let runs_ns = woken_ns + delay_ns + random.below(100_000);
+        ts_ns = runs_ns + 500_000;
+        let switch = |ts_ns, prev_tid, prev_state, next_tid| {
+            let record = Switch {
+                ts_ns,
+                prev_tid,
+                prev_state,
+                next_tid,
+                ..Switch::default()
+            };
+            Event::Switch(record).encode()
+        };
+        let woken = Wakeup {
+            ts_ns: woken_ns,
+            tid: 7,
+            ..Wakeup::default()
+        };
+        records.push(Event::Wakeup(woken).encode());
+        records.extend([switch(runs_ns, 0, 0, 7), switch(ts_ns, 7, 2, 0)]);
+    }
+    intake.feed(&[Stream::new(&records)], ts_ns);
+    drop(intake);
+    recorder.finish().expect("the writer ends well");
+    path
+}
+
+#[test]
+fn a_comparison_tells_a_difference_from_chance() {
+    let [before, again, slower] = [
+        queued_for("before", 200_000, 1),
+        queued_for("again", 200_000, 2),
+        queued_for("slower", 300_000, 3),
+    ];
+    let compare = |after: &Path, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_schedscope"));
+        command.arg("diff").args([&before, after]).args(arguments);
+        let output = command.output().expect("the program can be started");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let judgements = |text: &str| {
+        let diff: serde_json::Value = serde_json::from_str(text).expect("a line of JSON");
+        let rows = diff["rows"].as_array().expect("rows").clone();
+        let judged = move |name: &str| {
+            let row = rows.iter().find(|row| row["name"] == name);
+            row.map_or(String::new(), |row| row["judgement"].to_string())
+        };
+        (judged("runnable"), judged("runqueue_delay.p99"))
+    };
+    let json = ["--output", "json"];
+    let noise = ("\"noise\"".to_owned(), "\"noise\"".to_owned());
+    assert_eq!(judgements(&compare(&again, &json)), noise);
+    let worse = ("\"worse\"".to_owned(), "\"worse\"".to_owned());
+    assert_eq!(judgements(&compare(&slower, &json)), worse);
+    let thin = ("\"thin\"".to_owned(), "\"thin\"".to_owned());
+    let short = compare(&slower, &["--to", "500ms", "--output", "json"]);
+    assert_eq!(judgements(&short), thin, "five blocks");
+    let table = compare(&slower, &[]);
+    assert!(
+        table.contains("Worse:\n") && table.contains("runqueue_delay.p99"),
+        "{table}"
+    );
+    for path in [before, again, slower] {
+        fs::remove_file(path).expect("it was just recorded");
     }
 }

@@ -112,6 +112,32 @@ pub struct ReportOn {
     pub view: View,
 }
 
+/// `schedscope diff`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    schedscope diff monday.sched tuesday.sched                   on the targets that they were made for\n  \
+    schedscope diff monday.sched tuesday.sched --unit shop       on a unit\n  \
+    schedscope diff before.sched after.sched --output json       for other programs\n\n\
+    Both are cut into blocks; what differs by more than the blocks of one recording do is told as better or\n\
+    worse, the rest as noise. From eight blocks on something is concluded: record for ten seconds or more.")]
+pub struct DiffArgs {
+    /// The recording to compare with
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+
+    /// The recording to judge
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+
+    /// Whom to compare.
+    #[command(flatten)]
+    pub choice: Choice,
+
+    /// How to report
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
 /// Whom a report on a recording is about, and when.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Whom and when; by default as it was recorded")]

@@ -7,6 +7,7 @@
 //!   [`replay`] reports on a recording.
 //! * [`attach`]: measures targets or the whole host, shows that, and reports. `live` is the live screen, and
 //!   `terminal` what it is drawn on.
+//!   [`replay`] reports on a recording; [`diff`] compares two.
 //! * [`service`]: measures for good and serves the figures over [`http`].
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
@@ -18,6 +19,7 @@
 pub mod attach;
 pub mod check;
 pub mod config;
+pub mod diff;
 pub mod engine;
 pub mod gate;
 pub mod http;

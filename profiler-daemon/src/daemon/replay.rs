@@ -11,10 +11,10 @@ use wildmatch::WildMatch;
 use super::progress::Progress;
 use super::reporting::Printer;
 use crate::cli::{Choice, ReportOn};
-use crate::core::{Selector, Snapshot};
+use crate::core::{Core, Selector, Snapshot, TargetSpec};
 use crate::exit::{Exit, Failure};
 use crate::recording::facts::Target;
-use crate::recording::{Damage, Facts, Header, OpenError, Part, Reader, Replay};
+use crate::recording::{Damage, Facts, Header, OpenError, Part, Reader, Replay, Watched};
 use crate::sink::report::Report;
 use crate::sink::text;
 
@@ -40,33 +40,16 @@ pub(super) struct Recorded {
 impl Recorded {
     /// Reads a file to its end, or as far as it is whole.
     pub(super) fn read(path: &Path, choice: &Choice) -> Result<Self, Failure> {
-        let named = path.display().to_string();
-        let mut reader = open(path)?;
-        let header = reader.header().clone();
-        let chosen = chosen(path, choice)?;
-        let window_ns = window(&header, choice)?;
-        let specs = chosen
-            .as_ref()
-            .map(|targets| targets.iter().map(Target::spec).collect());
-        let mut replay = Replay::new(&header, specs, window_ns.clone());
-        let mut progress = Progress::start();
-        let read = replay.run(&mut reader, |watermark_ns| {
-            let reached_ns = watermark_ns.saturating_sub(header.start_ns);
-            progress.show(|_| format!("reading: {} of the recording", text::duration(reached_ns)));
-        });
-        read.map_err(|error| unreadable(path, &OpenError::Io(error)))?;
-        drop(progress);
-        let (core, facts) = replay.finish();
-        if core.watermark_ns() <= window_ns.start.max(header.start_ns) {
-            return Err(empty(path, &header, core.watermark_ns(), reader.damage()));
-        }
+        let opened = Opened::new(path, choice)?;
+        let (header, targets) = (opened.header.clone(), opened.targets.clone());
+        let (core, facts, damage) = opened.replay(true, |replay| replay)?;
         Ok(Self {
-            path: named,
-            targets: chosen.unwrap_or_else(|| header.targets.clone()),
+            path: path.display().to_string(),
+            targets,
             snapshot: core.snapshot(),
             header,
             facts,
-            damage: reader.damage(),
+            damage,
         })
     }
 
@@ -90,7 +73,66 @@ impl Recorded {
     }
 }
 
-fn describe(damage: &Damage) -> String {
+/// A recording that is about to be read.
+pub(super) struct Opened<'p> {
+    path: &'p Path,
+    reader: Reader<File>,
+    pub(super) header: Header,
+    pub(super) targets: Vec<Target>,
+    is_as_recorded: bool,
+    window_ns: Range<u64>,
+}
+
+impl<'p> Opened<'p> {
+    /// With those targets and that window that are chosen.
+    pub(super) fn new(path: &'p Path, choice: &Choice) -> Result<Self, Failure> {
+        let reader = open(path)?;
+        let header = reader.header().clone();
+        let chosen = chosen(path, choice)?;
+        Ok(Self {
+            path,
+            is_as_recorded: chosen.is_none(),
+            targets: chosen.unwrap_or_else(|| header.targets.clone()),
+            window_ns: window(&header, choice)?,
+            header,
+            reader,
+        })
+    }
+
+    /// Gives it to a core, with figures for each thread or only for targets.
+    pub(super) fn replay<'a>(
+        mut self,
+        per_thread: bool,
+        prepare: impl FnOnce(Replay<'a>) -> Replay<'a>,
+    ) -> Result<(Core, Facts, Damage), Failure> {
+        let spec = |target: &Target| TargetSpec {
+            per_thread,
+            ..target.spec()
+        };
+        let watched = Watched {
+            specs: self.targets.iter().map(spec).collect(),
+            is_as_recorded: self.is_as_recorded,
+        };
+        let start_ns = self.header.start_ns;
+        let replay = Replay::new(&self.header, watched, self.window_ns.clone());
+        let mut replay = prepare(replay);
+        let mut progress = Progress::start();
+        let read = replay.run(&mut self.reader, |watermark_ns| {
+            let reached_ns = watermark_ns.saturating_sub(start_ns);
+            progress.show(|_| format!("reading: {} of the recording", text::duration(reached_ns)));
+        });
+        read.map_err(|error| unreadable(self.path, &OpenError::Io(error)))?;
+        drop(progress);
+        let (core, facts) = replay.finish();
+        let damage = self.reader.damage();
+        if core.watermark_ns() <= self.window_ns.start.max(start_ns) {
+            return Err(empty(self.path, &self.header, core.watermark_ns(), damage));
+        }
+        Ok((core, facts, damage))
+    }
+}
+
+pub(super) fn describe(damage: &Damage) -> String {
     let mut parts = Vec::new();
     if damage.bytes > 0 {
         parts.push(format!("{} of it make no sense", text::bytes(damage.bytes)));
@@ -110,11 +152,11 @@ fn describe(damage: &Damage) -> String {
     format!("{}; the report is on what is whole", parts.join(", "))
 }
 
-fn open(path: &Path) -> Result<Reader<File>, Failure> {
+pub(super) fn open(path: &Path) -> Result<Reader<File>, Failure> {
     Reader::open(path).map_err(|error| unreadable(path, &error))
 }
 
-fn unreadable(path: &Path, error: &OpenError) -> Failure {
+pub(super) fn unreadable(path: &Path, error: &OpenError) -> Failure {
     let exit = match error {
         OpenError::Io(_) => Exit::Usage,
         _ => Exit::Damaged,

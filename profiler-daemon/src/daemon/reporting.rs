@@ -148,11 +148,7 @@ impl Printer {
 
     /// Prints reports: each as a line of JSON of its own, or as tables with an empty line between them.
     pub(super) fn print(&mut self, reports: &[Report]) -> anyhow::Result<()> {
-        match self.write(reports).and_then(|()| self.out.flush()) {
-            // Whoever read it has seen enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.context("cannot write the report"),
-        }
+        write_out(|| self.write(reports).and_then(|()| self.out.flush()))
     }
 
     fn write(&mut self, reports: &[Report]) -> std::io::Result<()> {
@@ -169,5 +165,13 @@ impl Printer {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes what somebody reads, who may have seen enough.
+pub(super) fn write_out(write: impl FnOnce() -> std::io::Result<()>) -> anyhow::Result<()> {
+    match write() {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write the report"),
     }
 }

@@ -8,8 +8,24 @@ use super::journal::{Batch, Entry};
 use super::reader::{Part, Reader};
 use crate::core::{Core, Stream, TargetSpec};
 
+/// What a core is to watch while it is given a recording.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The targets.
+    pub specs: Vec<TargetSpec>,
+    /// They are those of the recording: what came to them then comes to them again.
+    pub is_as_recorded: bool,
+}
+
+/// Somebody looks at the core now and again.
+struct Looks<'a> {
+    every_ns: u64,
+    next_ns: u64,
+    look: Box<dyn FnMut(&Core) + 'a>,
+}
+
 /// Gives a recording to a core.
-pub struct Replay {
+pub struct Replay<'a> {
     core: Core,
     facts: Facts,
     /// When the recording's own window begins.
@@ -19,21 +35,34 @@ pub struct Replay {
     is_as_recorded: bool,
     /// The part of it that counts.
     window_ns: Range<u64>,
+    looks: Option<Looks<'a>>,
 }
 
-impl Replay {
-    /// Gives it to a core that watches these targets, or those of the recording. Only what lies in the
-    /// window counts; times are those of the records' clock.
+impl<'a> Replay<'a> {
+    /// Gives it to a core that watches these targets. Only what lies in the window counts; times are those
+    /// of the records' clock.
     #[must_use]
-    pub fn new(header: &Header, targets: Option<Vec<TargetSpec>>, window_ns: Range<u64>) -> Self {
+    pub fn new(header: &Header, watched: Watched, window_ns: Range<u64>) -> Self {
         Self {
-            is_as_recorded: targets.is_none(),
-            core: Core::new(targets.unwrap_or_else(|| header.specs())),
+            core: Core::new(watched.specs),
+            is_as_recorded: watched.is_as_recorded,
             facts: Facts::default(),
             start_ns: header.start_ns,
             has_begun: false,
             window_ns,
+            looks: None,
         }
+    }
+
+    /// Has `look` see the core when the window begins, and then each time when so much time has gone by.
+    #[must_use]
+    pub fn with_looks(mut self, every_ns: u64, look: impl FnMut(&Core) + 'a) -> Self {
+        self.looks = Some(Looks {
+            every_ns: every_ns.max(1),
+            next_ns: u64::MAX,
+            look: Box::new(look),
+        });
+        self
     }
 
     /// Reads to the end, and tells `progress` now and again how far the records have come.
@@ -78,6 +107,10 @@ impl Replay {
     fn begin_window(&mut self) {
         self.has_begun = true;
         self.core.begin_window();
+        if let Some(looks) = &mut self.looks {
+            looks.next_ns = self.core.watermark_ns().saturating_add(looks.every_ns);
+            (looks.look)(&self.core);
+        }
     }
 
     /// The same as [`Entry::give`] where no window begins or ends within the batch.
@@ -94,7 +127,18 @@ impl Replay {
             self.begin_window();
         }
         let until_ns = batch.watermark_ns.min(self.window_ns.end);
+        while let Some(next_ns) = self.next_look_ns().filter(|&next_ns| next_ns <= until_ns) {
+            self.feed_to(&mut streams, next_ns);
+            if let Some(looks) = &mut self.looks {
+                looks.next_ns = next_ns.saturating_add(looks.every_ns);
+                (looks.look)(&self.core);
+            }
+        }
         self.feed_to(&mut streams, until_ns);
+    }
+
+    fn next_look_ns(&self) -> Option<u64> {
+        self.looks.as_ref().map(|looks| looks.next_ns)
     }
 
     fn feed_to(&mut self, streams: &mut [Stream<'_>], watermark_ns: u64) {
