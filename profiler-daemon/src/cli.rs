@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use recordings::{Choice, Record, ReportOn};
 pub use shown::Shown;
 pub use recordings::{Choice, DiffArgs, Record, ReportOn};
+pub use recordings::{Choice, DiffArgs, ExportArgs, Format, Record, ReportOn};
 pub use targets::Targets;
 
 use crate::core::worst::MAX_WORST;
@@ -50,6 +51,8 @@ pub enum Command {
     Top(Top),
     /// Say what got better or worse between two recordings
     Diff(DiffArgs),
+    /// Give what is in a recording to other programs
+    Export(ExportArgs),
     /// Run as a service that Prometheus scrapes
     Run(Run),
     /// Say what this host allows, and what follows from what it lacks

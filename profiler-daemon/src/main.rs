@@ -27,6 +27,7 @@ fn run(command: &Command) -> Result<u8, Failure> {
         Command::Report(args) => daemon::replay::report(args),
         Command::Top(args) => daemon::attach::top(args),
         Command::Diff(args) => daemon::diff::diff(args),
+        Command::Export(args) => daemon::export::export(args),
         Command::ExecGate { command } => Ok(daemon::gate::become_command(command)?),
         Command::Run(args) => daemon::service::run(args),
         Command::Check(args) => daemon::check::check(args),

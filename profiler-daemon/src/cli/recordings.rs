@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Output, Targets, View, positive_duration};
 use crate::daemon::config::ProbeFlags;
@@ -136,6 +136,44 @@ pub struct DiffArgs {
     /// How to report
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+}
+
+/// `schedscope export`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    schedscope export perfetto stall.sched -o stall.pftrace      open it in https://ui.perfetto.dev\n  \
+    schedscope export folded stall.sched -o stall.folded         for flamegraph.pl and the like: off-CPU time\n  \
+    schedscope export pprof stall.sched -o stall.pb              pprof -http=: stall.pb\n  \
+    schedscope export csv stall.sched --pid 1234 -o stall.csv    a line for each time that a thread did something")]
+pub struct ExportArgs {
+    /// Which format
+    #[arg(value_enum)]
+    pub format: Format,
+
+    /// The recording
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Where to write it to instead of standard output
+    #[arg(short = 'o', long = "out", value_name = "FILE")]
+    pub out: Option<PathBuf>,
+
+    /// Whom it is about.
+    #[command(flatten)]
+    pub choice: Choice,
+}
+
+/// A format of other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For the Perfetto UI: what each thread did, who was on each CPU, and who woke whom
+    Perfetto,
+    /// Off-CPU time as folded stacks, for flame graphs
+    Folded,
+    /// Off-CPU time for pprof
+    Pprof,
+    /// A line for each time that a thread did something
+    Csv,
 }
 
 /// Whom a report on a recording is about, and when.

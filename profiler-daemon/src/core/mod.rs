@@ -20,6 +20,8 @@
 //!   what time can be counted as, and [`worst`] keeps the longest waits.
 //! * [`snapshot`]: all figures at one moment; `extremes`: what is out of the ordinary then; [`now`]: what every
 //!   thread is doing.
+//! * `trail`: what threads of targets did, one by one.
+//! * [`snapshot`]: all figures at one moment; `extremes`: what is out of the ordinary then.
 
 pub mod account;
 mod births;
@@ -48,6 +50,7 @@ mod target;
 mod thread;
 mod threads;
 mod timeline;
+mod trail;
 pub mod units;
 pub mod who;
 mod why;
@@ -74,6 +77,7 @@ pub use spent::{Cause, Origin, Share, Spent};
 pub use state::WaitState;
 pub use target::{Selector, TargetSpec};
 pub use thread::{Comm, Identity};
+pub use trail::{Doing, Span};
 pub use units::{UnitNews, UnitNumber, UnitSnapshot};
 pub use who::{Waker, WakerKind, Who};
 pub use why::Seen;
@@ -265,6 +269,22 @@ impl Core {
     pub fn has_unexplained_wait(&self, elapsed_ns: u64) -> bool {
         self.machine
             .has_unexplained_wait(self.watermark_ns, elapsed_ns)
+    }
+
+    /// Keeps what threads of targets do from now on, one by one, until it is taken.
+    pub fn keep_trail(&mut self) {
+        self.machine.keep_trail();
+    }
+
+    /// What threads of targets did, as far as that was booked since this was last asked.
+    pub fn take_trail(&mut self) -> Vec<Span> {
+        self.machine.take_trail()
+    }
+
+    /// What threads of targets are doing now, up to the watermark.
+    #[must_use]
+    pub fn open_trail(&self) -> Vec<Span> {
+        self.machine.open_trail(self.watermark_ns)
     }
 
     /// The longest waits of targets that go on.

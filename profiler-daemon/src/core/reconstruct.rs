@@ -81,6 +81,9 @@ impl Reconstruction {
         self.window_start_ns = Some(start_ns);
         self.counts = Counts::default();
         self.spans.conflicts = Conflicts::default();
+        if let Some(trail) = &mut self.spans.trail {
+            trail.clear();
+        }
         self.spans.ledger.host = Figures::default();
         self.spans.ledger.inflicted = Ranking::default();
         self.spans.ledger.units.clear();

@@ -15,6 +15,7 @@ use super::spent::{Cause, Origin, Share, Spent};
 use super::target::Ledger;
 use super::thread::{NEVER, State, Thread};
 use super::timeline::Runner;
+use super::trail::{Doing, Span};
 use super::units::UnitNumber;
 
 /// The kernel's delay and ours may differ by this much, or by one part in a hundred: the time in
@@ -66,6 +67,8 @@ pub(super) struct Spans {
     /// Still to be charged to those who had the CPU.
     pub(super) held: Vec<Held>,
     pub(super) conflicts: Conflicts,
+    /// What is booked for targets, one by one, if somebody wants that.
+    pub(super) trail: Option<Vec<Span>>,
     /// Everything up to here may have been shown to somebody: no record can change it any more.
     pub(super) shown_ns: u64,
     /// The kernel stamps what it enqueues (some record said so). Then nobody needs wakeup records,
@@ -128,9 +131,18 @@ impl Spans {
         let time_ns = thread.since_ns..until_ns;
         thread.since_ns = until_ns;
         match what {
-            What::Running => self.ledger.add_time(thread, time_ns, Spent::Running),
-            What::Unknown => self.ledger.add_time(thread, time_ns, Spent::Unknown),
-            What::Blocked(wait) => self.ledger.add_wait(thread, time_ns, wait),
+            What::Running => {
+                self.note(thread, &time_ns, Doing::Running);
+                self.ledger.add_time(thread, time_ns, Spent::Running);
+            }
+            What::Unknown => {
+                self.note(thread, &time_ns, Doing::Unknown);
+                self.ledger.add_time(thread, time_ns, Spent::Unknown);
+            }
+            What::Blocked(wait) => {
+                self.note(thread, &time_ns, Doing::Blocked(wait));
+                self.ledger.add_wait(thread, time_ns, wait);
+            }
             What::Queued => {
                 let joined_ns = thread.observed_from_ns;
                 if time_ns.start < joined_ns && joined_ns < time_ns.end {
@@ -168,6 +180,7 @@ impl Spans {
             });
         };
         let causes = self.queues.divide(thread, time_ns.clone(), steps, note);
+        self.note(thread, &time_ns, Doing::Queued(causes));
         for (cause, duration_ns) in Cause::ALL.into_iter().zip(causes) {
             if duration_ns > 0 {
                 let spent = Spent::Queued(origin, cause);

@@ -8,6 +8,8 @@
 //! * [`attach`]: measures targets or the whole host, shows that, and reports. `live` is the live screen, and
 //!   `terminal` what it is drawn on.
 //!   [`replay`] reports on a recording; [`diff`] compares two.
+//!   [`replay`] reports on a recording; [`diff`] compares two, and
+//!   [`export`] gives one to other programs.
 //! * [`service`]: measures for good and serves the figures over [`http`].
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
@@ -21,6 +23,7 @@ pub mod check;
 pub mod config;
 pub mod diff;
 pub mod engine;
+pub mod export;
 pub mod gate;
 pub mod http;
 mod live;

@@ -32,6 +32,6 @@ pub use facts::{Facts, Header};
 pub use intake::Intake;
 pub use journal::{Batch, Entry};
 pub use reader::{Damage, OpenError, Part, Reader};
-pub use replay::{Replay, Watched};
+pub use replay::{Replay, Trailed, Watched};
 pub use tape::Tape;
 pub use writer::{Last, Recorder, SavedFile, Settings, Stop, Summary};

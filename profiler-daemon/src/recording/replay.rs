@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::facts::{Facts, Header};
 use super::journal::{Batch, Entry};
 use super::reader::{Part, Reader};
-use crate::core::{Core, Stream, TargetSpec};
+use crate::core::{Core, Seen, Span, Stream, TargetSpec};
 
 /// What a core is to watch while it is given a recording.
 #[derive(Clone, Debug)]
@@ -24,6 +24,18 @@ struct Looks<'a> {
     look: Box<dyn FnMut(&Core) + 'a>,
 }
 
+/// What a follower of a replay gets.
+#[derive(Clone, Copy, Debug)]
+pub enum Trailed<'e> {
+    /// What was seen of waits that end soon.
+    Seen(&'e [Seen]),
+    /// What threads did, as it was booked.
+    Spans(&'e [Span]),
+}
+
+/// Gets what threads did.
+type Follower<'a> = Box<dyn FnMut(Trailed<'_>) -> io::Result<()> + 'a>;
+
 /// Gives a recording to a core.
 pub struct Replay<'a> {
     core: Core,
@@ -36,6 +48,7 @@ pub struct Replay<'a> {
     /// The part of it that counts.
     window_ns: Range<u64>,
     looks: Option<Looks<'a>>,
+    follower: Option<Follower<'a>>,
 }
 
 impl<'a> Replay<'a> {
@@ -51,7 +64,17 @@ impl<'a> Replay<'a> {
             has_begun: false,
             window_ns,
             looks: None,
+            follower: None,
         }
+    }
+
+    /// Has `follow` get what the threads of the targets do within the window, one by one. What it sums
+    /// to for a thread are the thread's figures. An error of its ends the replay.
+    #[must_use]
+    pub fn with_follower(mut self, follow: impl FnMut(Trailed<'_>) -> io::Result<()> + 'a) -> Self {
+        self.core.keep_trail();
+        self.follower = Some(Box::new(follow));
+        self
     }
 
     /// Has `look` see the core when the window begins, and then each time when so much time has gone by.
@@ -76,13 +99,13 @@ impl<'a> Replay<'a> {
                 Part::Facts(facts) => self.facts = *facts,
                 Part::Entries(entries) => {
                     for entry in entries {
-                        self.give(entry);
+                        self.give(entry)?;
                     }
                     progress(self.core.watermark_ns());
                 }
             }
         }
-        Ok(())
+        self.follow(Trailed::Spans(&self.core.open_trail()))
     }
 
     /// The core, and what no record carries.
@@ -91,17 +114,26 @@ impl<'a> Replay<'a> {
         (self.core, self.facts)
     }
 
-    fn give(&mut self, entry: Entry) {
+    fn give(&mut self, entry: Entry) -> io::Result<()> {
         if self.core.watermark_ns() >= self.window_ns.end {
-            return;
+            return Ok(());
         }
         match entry {
-            Entry::Feed(batch) => self.feed(&batch),
+            Entry::Feed(batch) => return self.feed(&batch),
             Entry::BeginWindow => self.begin_window(),
             // What came to a target that is not watched.
             Entry::Join(..) if !self.is_as_recorded => {}
+            Entry::Seen(waits) => {
+                self.follow(Trailed::Seen(&waits))?;
+                self.core.seen(waits);
+            }
+            Entry::SeenWaiting(waits) => {
+                self.follow(Trailed::Seen(&waits))?;
+                self.core.seen_waiting(waits);
+            }
             other => other.give(&mut self.core),
         }
+        Ok(())
     }
 
     fn begin_window(&mut self) {
@@ -114,38 +146,51 @@ impl<'a> Replay<'a> {
     }
 
     /// The same as [`Entry::give`] where no window begins or ends within the batch.
-    fn feed(&mut self, batch: &Batch) {
+    fn feed(&mut self, batch: &Batch) -> io::Result<()> {
         let mut streams: Vec<Stream<'_>> = batch.streams().map(Stream::new).collect();
         // A later file of a series has no entry for it, and in a damaged one it may be lost.
         if !self.has_begun && self.start_ns < batch.watermark_ns {
-            self.feed_to(&mut streams, self.start_ns);
+            self.feed_to(&mut streams, self.start_ns)?;
             self.begin_window();
         }
         let from_ns = self.window_ns.start;
         if self.core.watermark_ns() < from_ns && from_ns <= batch.watermark_ns {
-            self.feed_to(&mut streams, from_ns);
+            self.feed_to(&mut streams, from_ns)?;
             self.begin_window();
         }
         let until_ns = batch.watermark_ns.min(self.window_ns.end);
         while let Some(next_ns) = self.next_look_ns().filter(|&next_ns| next_ns <= until_ns) {
-            self.feed_to(&mut streams, next_ns);
+            self.feed_to(&mut streams, next_ns)?;
             if let Some(looks) = &mut self.looks {
                 looks.next_ns = next_ns.saturating_add(looks.every_ns);
                 (looks.look)(&self.core);
             }
         }
-        self.feed_to(&mut streams, until_ns);
+        self.feed_to(&mut streams, until_ns)
     }
 
     fn next_look_ns(&self) -> Option<u64> {
         self.looks.as_ref().map(|looks| looks.next_ns)
     }
 
-    fn feed_to(&mut self, streams: &mut [Stream<'_>], watermark_ns: u64) {
+    fn feed_to(&mut self, streams: &mut [Stream<'_>], watermark_ns: u64) -> io::Result<()> {
         let used = self.core.feed(streams, watermark_ns);
         for (stream, &used) in streams.iter_mut().zip(used) {
             // A batch has them in one piece.
             stream.first = stream.first.get(used..).unwrap_or_default();
+        }
+        let spans = self.core.take_trail();
+        // What was before the window is not in the figures either.
+        if self.has_begun && self.core.watermark_ns() > self.window_ns.start {
+            self.follow(Trailed::Spans(&spans))?;
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, what: Trailed<'_>) -> io::Result<()> {
+        match &mut self.follower {
+            Some(follow) => follow(what),
+            None => Ok(()),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! * [`report`]: a window's figures as the JSON report's data; [`json`] and [`table`] print it.
 //! * [`verdict`]: what dominates in a report, in plain sentences.
 //! * [`diff`]: two runs beside one another.
+//! * [`export`]: what threads did, in the formats of other programs.
 //! * [`check`]: what this host has and lacks.
 //! * [`metrics`]: all figures as they are now, for Prometheus.
 //! * [`api`]: the same as JSON, beside the last minute's.
@@ -13,6 +14,7 @@
 pub mod api;
 pub mod check;
 pub mod diff;
+pub mod export;
 pub mod json;
 pub mod metrics;
 pub mod recent;
