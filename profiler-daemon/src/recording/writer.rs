@@ -242,6 +242,8 @@ struct Writer {
     /// The watermark after the last chunk.
     written_ns: u64,
     header: Option<Header>,
+    /// Which groups have quotas, as it was last told: every part needs it.
+    quotas: Option<Entry>,
     facts: Facts,
     /// Bytes that the last facts took.
     facts_bytes: u64,
@@ -258,6 +260,7 @@ impl Writer {
             packing_since: None,
             written_ns: 0,
             header: None,
+            quotas: None,
             facts: Facts::default(),
             facts_bytes: 0,
             records: 0,
@@ -299,10 +302,17 @@ impl Writer {
             Message::Entry(entry, bytes) => {
                 self.pack(&entry);
                 self.shared.done(bytes);
+                if let Entry::UntoldQuotas(_) = entry {
+                    self.quotas = Some(entry);
+                }
             }
             Message::Part(threads, from_ns, until_ns) => {
                 self.begin_part(until_ns);
                 self.pack(&Entry::Found(threads, from_ns, until_ns));
+                if let Some(quotas) = self.quotas.take() {
+                    self.pack(&quotas);
+                    self.quotas = Some(quotas);
+                }
             }
             Message::Facts(facts) => {
                 self.facts = *facts;
