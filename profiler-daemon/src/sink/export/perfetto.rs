@@ -117,8 +117,8 @@ pub struct Perfetto<W> {
     out: W,
     buffer: Vec<u8>,
     names: HashMap<Called, u64>,
-    /// Threads by their numbers in the run: their names as they were last told.
-    threads: HashMap<u64, Comm>,
+    /// Threads by their numbers in the run: their ids and names as they were last told.
+    threads: HashMap<u64, (u32, Comm)>,
     /// Numbers of the threads that had these ids last.
     by_tid: HashMap<u32, u64>,
     processes: Vec<u32>,
@@ -214,7 +214,8 @@ impl<W: Write> Perfetto<W> {
     /// The track of a thread, which is told when it is first used and when its name changes.
     fn thread_track(&mut self, span: &Span) -> u64 {
         let uuid = span.serial + 1;
-        if self.threads.insert(span.serial, span.comm) != Some(span.comm) {
+        let told = (span.tid, span.comm);
+        if self.threads.insert(span.serial, told) != Some(told) {
             self.by_tid.insert(span.tid, span.serial);
             if !self.processes.contains(&span.tgid) {
                 self.processes.push(span.tgid);
