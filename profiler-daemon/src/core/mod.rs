@@ -21,7 +21,6 @@
 //! * [`snapshot`]: all figures at one moment; `extremes`: what is out of the ordinary then; [`now`]: what every
 //!   thread is doing.
 //! * `trail`: what threads of targets did, one by one.
-//! * [`snapshot`]: all figures at one moment; `extremes`: what is out of the ordinary then.
 
 pub mod account;
 mod births;
