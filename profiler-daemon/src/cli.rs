@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use recordings::{Choice, Record, ReportOn};
-pub use shown::Shown;
-pub use recordings::{Choice, DiffArgs, Record, ReportOn};
 pub use recordings::{Choice, DiffArgs, ExportArgs, Format, Record, ReportOn};
+pub use shown::Shown;
 pub use targets::Targets;
 
 use crate::core::worst::MAX_WORST;

@@ -3,13 +3,10 @@
 //! * [`engine`]: waits for records, has the core take them in, answers questions in between.
 //! * [`targets`]: what the command line wants to be measured; [`gate`] starts a command for it.
 //! * `measuring` measures targets until something ends that, and `reporting` prints what came of it.
-//! * [`record`]: keeps what figures are made from; [`trigger`] says when a flight recorder writes, and
-//!   [`replay`] reports on a recording.
 //! * [`attach`]: measures targets or the whole host, shows that, and reports. `live` is the live screen, and
 //!   `terminal` what it is drawn on.
-//!   [`replay`] reports on a recording; [`diff`] compares two.
-//!   [`replay`] reports on a recording; [`diff`] compares two, and
-//!   [`export`] gives one to other programs.
+//! * [`record`]: keeps what figures are made from; [`trigger`] says when a flight recorder writes, and
+//!   [`replay`] reports on a recording; [`diff`] compares two, and [`export`] gives one to other programs.
 //! * [`service`]: measures for good and serves the figures over [`http`].
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
