@@ -18,6 +18,7 @@
 //! * [`units`]: the same by unit, as it is told from outside who belongs to which.
 //! * [`figures`], [`histogram`] and [`ranking`]: what is counted, together an [`account`]; [`spent`] says
 //!   what time can be counted as, and [`worst`] keeps the longest waits.
+//! * `tally`: what single threads did, to be held against the kernel's books.
 //! * [`snapshot`]: all figures at one moment; `extremes`: what is out of the ordinary then; [`now`]: what every
 //!   thread is doing.
 //! * `trail`: what threads of targets did, one by one.
@@ -45,6 +46,7 @@ pub mod snapshot;
 mod spans;
 pub mod spent;
 pub mod state;
+mod tally;
 mod target;
 mod thread;
 mod threads;
@@ -74,6 +76,7 @@ pub use reconstruct::Reconstruction;
 pub use snapshot::{Counts, OpenWaits, Snapshot, TargetSnapshot, ThreadSnapshot, Waiting};
 pub use spent::{Cause, Origin, Share, Spent};
 pub use state::WaitState;
+pub use tally::Tally;
 pub use target::{Selector, TargetSpec};
 pub use thread::{Comm, Identity};
 pub use trail::{Doing, Span};

@@ -132,6 +132,7 @@ impl Spans {
         thread.since_ns = until_ns;
         match what {
             What::Running => {
+                thread.ran_ns += time_ns.end - time_ns.start;
                 self.note(thread, &time_ns, Doing::Running);
                 self.ledger.add_time(thread, time_ns, Spent::Running);
             }
@@ -144,6 +145,7 @@ impl Spans {
                 self.ledger.add_wait(thread, time_ns, wait);
             }
             What::Queued => {
+                thread.queued_ns += time_ns.end - time_ns.start;
                 let joined_ns = thread.observed_from_ns;
                 if time_ns.start < joined_ns && joined_ns < time_ns.end {
                     self.settle_queued(thread, time_ns.start..joined_ns);

@@ -97,6 +97,10 @@ pub(super) struct Thread {
     pub(super) delay_ns: u64,
     /// No loss before this time puts its state in doubt.
     pub(super) proven_ns: u64,
+    /// Time on a CPU that was booked since it was met.
+    pub(super) ran_ns: u64,
+    /// Time on run queues that was booked since it was met.
+    pub(super) queued_ns: u64,
     pub(super) start_ns: u64,
     /// Number of the thread in this run: unlike an id or an identity never used again.
     pub(super) serial: u64,
@@ -158,6 +162,8 @@ impl Thread {
             rewoken_ns: NEVER,
             delay_ns: NEVER,
             proven_ns: now_ns,
+            ran_ns: 0,
+            queued_ns: 0,
             start_ns: 0,
             serial: 0,
             account: None,
@@ -258,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_thread_without_figures_is_small() {
-        assert!(size_of::<Thread>() <= 200, "{} bytes", size_of::<Thread>());
+        assert!(size_of::<Thread>() <= 224, "{} bytes", size_of::<Thread>());
     }
 
     #[test]

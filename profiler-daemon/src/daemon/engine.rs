@@ -17,6 +17,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
+use super::self_check::{Findings, SelfCheck};
 use super::user_stacks::{NamedStacks, UserStacks};
 use super::witness::Witness;
 use crate::core::{Core, Snapshot, TargetSpec, UnitNews};
@@ -98,6 +99,8 @@ pub struct Engine {
     units: Option<mpsc::Receiver<UnitNews>>,
     /// When it is due to be read who has a quota; never where the kernel tells when one is used up.
     read_quotas_at: Option<Instant>,
+    /// Holds figures against the kernel's, if somebody wants that.
+    self_check: Option<SelfCheck>,
 }
 
 impl Engine {
@@ -146,6 +149,7 @@ impl Engine {
             keeper: None,
             units: None,
             read_quotas_at: None,
+            self_check: None,
         };
         if options.throttling && !engine.kernel.follows_quotas() {
             engine.read_quotas_at = Some(Instant::now());
@@ -229,7 +233,9 @@ impl Engine {
         let fill = self.kernel.fill();
         self.fill = self.fill.max(fill);
         let slack_ns = if fill > URGENT_FILL { 0 } else { SLACK_NS };
-        self.drain_to(self.kernel.now_ns().saturating_sub(slack_ns));
+        let until_ns = self.kernel.now_ns().saturating_sub(slack_ns);
+        self.check_up_to(until_ns);
+        self.drain_to(until_ns);
         self.resync_after_loss();
         self.begin_part_if_due();
         self.watch();
@@ -250,6 +256,30 @@ impl Engine {
             self.intake.untold_quotas(groups_with_quota());
             self.read_quotas_at = Some(Instant::now() + READ_QUOTAS_EVERY);
         }
+    }
+
+    /// Has some threads' figures held against the kernel's from now on.
+    pub fn check_itself(&mut self) {
+        self.self_check = Some(SelfCheck::start());
+    }
+
+    fn check_up_to(&mut self, until_ns: u64) {
+        let Some(mut check) = self.self_check.take() else {
+            return;
+        };
+        if let Some(at_ns) = check.asks_at_ns().filter(|&at_ns| at_ns <= until_ns) {
+            self.drain_to(at_ns);
+            check.ask_core(self.intake.core());
+        }
+        check.ask_kernel(self.intake.core(), || self.kernel.now_ns());
+        self.self_check = Some(check);
+    }
+
+    /// What that has shown so far.
+    #[must_use]
+    pub fn self_check(&self) -> Findings {
+        let check = self.self_check.as_ref();
+        check.map(SelfCheck::findings).unwrap_or_default()
     }
 
     /// Has this keeper told which processes begin.

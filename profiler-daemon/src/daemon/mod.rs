@@ -32,6 +32,7 @@ mod progress;
 pub mod record;
 pub mod replay;
 mod reporting;
+pub mod self_check;
 pub mod service;
 pub mod targets;
 mod terminal;

@@ -16,13 +16,14 @@ use super::config::{Config, Overrides};
 use super::engine::{Engine, EngineGone, Handle};
 use super::http::{self, Duty, Figures, Guard, GuardError, Limits, Listen};
 use super::reporting::dropped;
+use super::self_check::{Findings, Pair};
 use super::{notify, options, privileges};
 use crate::cli::Run;
 use crate::core::Snapshot;
 use crate::exit::{Exit, Failure};
 use crate::identity::{Keeper, Known, Registry};
 use crate::sink::api::View;
-use crate::sink::metrics::{Own, ProbeCost, Scrape, program};
+use crate::sink::metrics::{Own, ProbeCost, Scrape, SelfChecked, program};
 use crate::sink::recent::{Recent, STEP, Window};
 use crate::source::{Counting, kernel_release};
 
@@ -81,6 +82,7 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
     handle
         .ask(move |engine| {
             engine.tell(told);
+            engine.check_itself();
             engine.follow_units(units);
         })
         .await?;
@@ -370,6 +372,7 @@ fn scrape(engine: &mut Engine, kernel_release: String) -> Scrape {
         drains: work.drains,
         drain_wakeups: work.wakeups,
         resyncs: work.resyncs,
+        self_check: self_checked(engine.self_check()),
         ..Own::default()
     };
     // Targets keep their figures when others come or go, so no counter ever begins anew.
@@ -380,6 +383,18 @@ fn scrape(engine: &mut Engine, kernel_release: String) -> Scrape {
         window: Window::default(),
         unix_ns,
         own,
+    }
+}
+
+fn self_checked(findings: Findings) -> SelfChecked {
+    let figure = |name, pair: Pair| (name, pair.ours_ns, pair.kernel_ns);
+    SelfChecked {
+        agree: findings.agree,
+        differ: findings.differ,
+        figures: vec![
+            figure("running", findings.running),
+            figure("runnable", findings.runnable),
+        ],
     }
 }
 

@@ -87,6 +87,19 @@ pub struct Own {
     pub drain_wakeups: u64,
     /// Times that all threads were read again because records had been lost.
     pub resyncs: u64,
+    /// What holding figures against the kernel's own has shown.
+    pub self_check: SelfChecked,
+}
+
+/// What holding some threads' figures against the kernel's own has shown so far.
+#[derive(Clone, Debug, Default)]
+pub struct SelfChecked {
+    /// Comparisons that agreed.
+    pub agree: u64,
+    /// Comparisons that did not.
+    pub differ: u64,
+    /// Each figure that was compared: its name, ours and the kernel's, in nanoseconds; all threads together.
+    pub figures: Vec<(&'static str, u64, u64)>,
 }
 
 /// What one probe cost.
@@ -359,6 +372,20 @@ fn own(families: &mut Families, own: &Own) {
     families.count(&c::DRAINS, &[], own.drains);
     families.count(&c::DRAIN_WAKEUPS, &[], own.drain_wakeups);
     families.count(&c::RESYNCS, &[], own.resyncs);
+    let check = &own.self_check;
+    families.count(&c::SELF_CHECKS, &["agrees"], check.agree);
+    families.count(&c::SELF_CHECKS, &["differs"], check.differ);
+    for &(figure, ours_ns, kernel_ns) in &check.figures {
+        families.seconds(&c::SELF_CHECKED, &[figure, "schedscope"], ours_ns);
+        families.seconds(&c::SELF_CHECKED, &[figure, "kernel"], kernel_ns);
+        if kernel_ns > 0 {
+            families.gauge(
+                &c::SELF_CHECK_RATIO,
+                &[figure],
+                ours_ns as f64 / kernel_ns as f64,
+            );
+        }
+    }
     for probe in &own.probes {
         families.seconds(&c::PROBE_RUN, &[&probe.name], probe.run_ns);
         families.count(&c::PROBE_RUNS, &[&probe.name], probe.runs);

@@ -11,7 +11,7 @@ use std::path::Path;
 use profiler_ebpf::{Fork, Gap, RawRecord, Rename, Switch, ThreadRecord, Wakeup, thread_flags};
 use schedscope::core::decode::Event;
 use schedscope::core::{Core, Selector, Snapshot, Stream, TargetSpec, UnitNews, UnitNumber};
-use schedscope::sink::metrics::{Own, ProbeCost, Scrape};
+use schedscope::sink::metrics::{Own, ProbeCost, Scrape, SelfChecked};
 use schedscope::sink::recent::{Brief, Window};
 use schedscope::sink::report::Dropped;
 
@@ -251,6 +251,14 @@ pub(crate) fn scrape(snapshot: Snapshot) -> Scrape {
             drains: 7,
             drain_wakeups: 8,
             resyncs: 1,
+            self_check: SelfChecked {
+                agree: 12,
+                differ: 1,
+                figures: vec![
+                    ("running", 9_900_000_000, 10_000_000_000),
+                    ("runnable", 0, 0),
+                ],
+            },
         },
     }
 }

@@ -106,6 +106,11 @@ const WAIT: Label = Label {
     values: "`runnable` (for a CPU), or a reason as in `schedscope_blocked_seconds_total`",
 };
 
+const FIGURE: Label = Label {
+    name: "figure",
+    values: "`running` (on a CPU) or `runnable` (on a run queue)",
+};
+
 const PROBE: Label = Label {
     name: "probe",
     values: "the hook in the kernel",
@@ -507,6 +512,41 @@ catalogue! {
         help: "Times that all threads were read again because records had been lost",
         labels: &[],
         note: "",
+    };
+    /// Comparisons with the kernel's books.
+    SELF_CHECKS = Metric {
+        name: "self_checks",
+        kind: Type::Counter,
+        unit: None,
+        help: "Threads whose figures were held against /proc/TID/schedstat",
+        labels: &[Label {
+            name: "result",
+            values: "`agrees`; `differs` by more than 5 ms and 1% in ten seconds",
+        }],
+        note: "Some threads that have run of late, others every ten seconds. `differs` should stay rare: what it \
+               counts was measured wrongly, or records were lost.",
+    };
+    /// What was compared.
+    SELF_CHECKED = Metric {
+        name: "self_checked",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time of the threads that were held against /proc/TID/schedstat, as either side has it",
+        labels: &[FIGURE, Label {
+            name: "source",
+            values: "`schedscope` or `kernel`",
+        }],
+        note: "",
+    };
+    /// What came of it.
+    SELF_CHECK_RATIO = Metric {
+        name: "self_check",
+        kind: Type::Gauge,
+        unit: Some("ratio"),
+        help: "Time of the threads that were held against /proc/TID/schedstat, ours to the kernel's",
+        labels: &[FIGURE],
+        note: "Since the service started; there is none before the first comparison. Away from 1 by more than \
+               0.02 over hours, the figures are not to be trusted.",
     };
     /// Time of the probes.
     PROBE_RUN = Metric {
