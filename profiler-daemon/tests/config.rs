@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::{Args as _, FromArgMatches as _};
+use clap::{Args as _, FromArgMatches as _, Parser as _};
 use schedscope::daemon::config::keys::{self, KEYS};
 use schedscope::daemon::config::{ClockChoice, Config, ConfigError, Overrides, Target, Threads};
 use support::expect_file;
@@ -367,4 +367,42 @@ fn a_target_is_given_to_the_core_as_it_was_meant() {
         panic!("{spec:?}");
     };
     assert!(pattern.matches("nginx: worker") && !pattern.matches("postgres"));
+}
+
+/// What the pods of a cluster run with is taken, by the command line and by the configuration.
+#[test]
+fn the_pods_start_with_what_they_are_given() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kubernetes");
+    let config = Config::load(&deploy.join("schedscope.toml")).expect("it is valid");
+    assert_eq!(
+        config.probes.stats_interval, None,
+        "CAP_SYS_ADMIN isn't given"
+    );
+    let text = std::fs::read_to_string(deploy.join("daemonset.yaml")).expect("it is there");
+    let set: serde_norway::Value = serde_norway::from_str(&text).expect("it is YAML");
+    let pod = &set["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let args = container["args"].as_sequence().expect("a list");
+    let args = args.iter().map(|word| word.as_str().expect("a string"));
+    let cli = schedscope::cli::Cli::try_parse_from(std::iter::once("schedscope").chain(args));
+    let schedscope::cli::Command::Run(run) = cli.expect("they are taken").command else {
+        panic!("the service is not what they start")
+    };
+    // It is where the volume is mounted.
+    let mounts = container["volumeMounts"].as_sequence().expect("a list");
+    let config = mounts
+        .iter()
+        .find(|mount| mount["name"].as_str() == Some("config"));
+    let mounted = config.and_then(|mount| mount["mountPath"].as_str());
+    assert_eq!(
+        run.config.as_deref().and_then(Path::parent),
+        mounted.map(Path::new)
+    );
+    assert_eq!(pod["hostPID"].as_bool(), Some(true));
+    for probe in ["readinessProbe", "livenessProbe"] {
+        assert_eq!(
+            container[probe]["httpGet"]["port"].as_str(),
+            Some("metrics")
+        );
+    }
 }
