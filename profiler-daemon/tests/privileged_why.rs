@@ -301,11 +301,7 @@ fn the_chain_names_the_holder_and_who_has_its_cpu() {
         Workload::start("preempted-holder", &["--duration", "20s"]).expect("no special needs");
     let holder = workload.member("holder");
     let waiter = workload.member("waiter");
-    let oracle = Schedstat::watch(&[holder]);
-    thread::sleep(Duration::from_millis(50));
     let report = measure_process(waiter.0, &["--duration", "3s"]);
-    thread::sleep(Duration::from_millis(50));
-    let account = oracle.within(&report)[&holder.1];
     let worst = report["worst"]["blocked"].as_array().expect("waits");
     let waits: Vec<_> = worst
         .iter()
@@ -340,13 +336,11 @@ fn the_chain_names_the_holder_and_who_has_its_cpu() {
         "the hog has the holder's CPU: {}",
         report["worst"]
     );
-    // The holder computes all the time, so it is queued by the same share in its waiter's longest
-    // waits, at least, as in the whole window by the kernel's account.
-    let window: u64 = number(&report["window"]["duration_ns"]);
-    let share = 1.0 - account.run as f64 / window as f64;
+    // While the waiter waits, the holder and the hog want the CPU, and have the same weight: the holder gets
+    // half of it, give or take a slice, or less if there are others.
     assert!(
-        queued as f64 >= covered as f64 * (share - 0.05),
-        "{queued} of {covered} ns, of the whole window {share}: {}",
+        queued as f64 >= covered as f64 * 0.45,
+        "{queued} of {covered} ns: {}",
         report["worst"]
     );
 }
