@@ -82,10 +82,12 @@ impl Wanted<'_> {
             None
         };
         let reports = reports || live.is_none();
-        let mut session = Session::begin(targets, registry, &options, self.duration, None)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let context = runtime.enter();
+        let mut session = Session::begin(targets, registry, &options, self.duration, None)?;
+        drop(context);
         let (measured, end) = runtime.block_on(async {
             let end = self.watch(&mut session, live, is_host).await?;
             Ok::<_, anyhow::Error>((session.finish().await?, end))

@@ -45,11 +45,28 @@ pub(super) struct Session {
     pub(super) hidden: usize,
     duration: Option<Duration>,
     gate: Option<Gate>,
+    stop: Stop,
+}
+
+/// Who tells the measuring to end before its time.
+struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    /// From here on neither signal ends the process by itself.
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
 }
 
 impl Session {
     /// Attaches the probes and begins the window. It ends after `duration`, if there is one. What the core
-    /// is given goes to the tape, too.
+    /// is given goes to the tape, too. Needs to be called within a runtime.
     pub(super) fn begin(
         targets: Targets,
         registry: Registry,
@@ -57,6 +74,8 @@ impl Session {
         duration: Option<Duration>,
         tape: Option<Tape>,
     ) -> Result<Self, Failure> {
+        // First: whoever is interrupted while the probes are attached ends with a report as well.
+        let stop = Stop::listen()?;
         let gate = match targets.command() {
             Some(command) => Some(Gate::start(command)?),
             None => None,
@@ -93,20 +112,30 @@ impl Session {
             hidden,
             duration,
             gate,
+            stop,
         })
     }
 
     /// Lets the command begin, if there is one, and waits for whatever ends the measuring first.
     pub(super) async fn ended(&mut self) -> anyhow::Result<End> {
-        let gate = self.gate.take();
+        let Self {
+            targets,
+            handle,
+            keeper,
+            duration,
+            gate,
+            stop,
+            ..
+        } = self;
+        let gate = gate.take();
         tokio::select! {
             end = async {
                 match gate {
-                    Some(gate) => command_ends(gate).await,
-                    None => self.time_is_up().await,
+                    Some(gate) => command_ends(gate, stop).await,
+                    None => time_is_up(targets, handle, *duration, stop).await,
                 }
             } => end,
-            error = self.follow_groups() => Err(error),
+            error = follow_groups(targets, handle, keeper) => Err(error),
         }
     }
 
@@ -114,66 +143,69 @@ impl Session {
     pub(super) async fn finish(&self) -> anyhow::Result<Measured> {
         Ok(self.handle.ask(Measured::take).await?)
     }
+}
 
-    async fn time_is_up(&self) -> anyhow::Result<End> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let timer = async {
-            match self.duration {
-                Some(duration) => tokio::time::sleep(duration).await,
-                None => std::future::pending().await,
+async fn time_is_up(
+    targets: &Targets,
+    handle: &Handle,
+    duration: Option<Duration>,
+    stop: &mut Stop,
+) -> anyhow::Result<End> {
+    let timer = async {
+        match duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    let count = targets.list().len();
+    let mut end = End::default();
+    tokio::select! {
+        () = timer => {}
+        _ = stop.interrupt.recv() => end.notes.push("interrupted before its time".to_owned()),
+        _ = stop.terminate.recv() => end.notes.push("told to end before its time".to_owned()),
+        result = targets_gone(handle, count), if !targets.waits_for_more() => {
+            result?;
+            let ended = match count {
+                1 => "the target ended",
+                _ => "the targets ended",
+            };
+            end.notes.push(ended.to_owned());
+        }
+    }
+    Ok(end)
+}
+
+async fn targets_gone(handle: &Handle, targets: usize) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(MAX_INTERVAL).await;
+        let alive = move |engine: &mut Engine| (0..targets).any(|t| engine.core().alive(t) > 0);
+        if !handle.ask(alive).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Has processes counted that come to a unit, a control group or a container by another way than by
+/// birth. Ends only by an error.
+async fn follow_groups(targets: &Targets, handle: &Handle, keeper: &Keeper) -> anyhow::Error {
+    let (numbers, selections) = targets.groups();
+    if numbers.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(LEARN_EVERY).await;
+        let members = match keeper.select(selections.clone()).await {
+            Ok(members) => members,
+            Err(error) => return error.into(),
+        };
+        let members: Vec<_> = numbers.iter().copied().zip(members).collect();
+        let join = move |engine: &mut Engine| {
+            for (target, tgids) in &members {
+                engine.join(*target, tgids);
             }
         };
-        let mut end = End::default();
-        tokio::select! {
-            () = timer => {}
-            _ = interrupt.recv() => end.notes.push("interrupted before its time".to_owned()),
-            _ = terminate.recv() => end.notes.push("told to end before its time".to_owned()),
-            result = self.targets_gone(), if !self.targets.waits_for_more() => {
-                result?;
-                let ended = match self.targets.list().len() {
-                    1 => "the target ended",
-                    _ => "the targets ended",
-                };
-                end.notes.push(ended.to_owned());
-            }
-        }
-        Ok(end)
-    }
-
-    async fn targets_gone(&self) -> anyhow::Result<()> {
-        let targets = self.targets.list().len();
-        loop {
-            tokio::time::sleep(MAX_INTERVAL).await;
-            let alive = move |engine: &mut Engine| (0..targets).any(|t| engine.core().alive(t) > 0);
-            if !self.handle.ask(alive).await? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Has processes counted that come to a unit, a control group or a container by another way than by
-    /// birth. Ends only by an error.
-    async fn follow_groups(&self) -> anyhow::Error {
-        let (numbers, selections) = self.targets.groups();
-        if numbers.is_empty() {
-            return std::future::pending().await;
-        }
-        loop {
-            tokio::time::sleep(LEARN_EVERY).await;
-            let members = match self.keeper.select(selections.clone()).await {
-                Ok(members) => members,
-                Err(error) => return error.into(),
-            };
-            let members: Vec<_> = numbers.iter().copied().zip(members).collect();
-            let join = move |engine: &mut Engine| {
-                for (target, tgids) in &members {
-                    engine.join(*target, tgids);
-                }
-            };
-            if let Err(error) = self.handle.ask(join).await {
-                return error.into();
-            }
+        if let Err(error) = handle.ask(join).await {
+            return error.into();
         }
     }
 }
@@ -213,9 +245,7 @@ fn vanished<'a>(targets: &'a Targets, engine: &mut Engine) -> Option<&'a Target>
 }
 
 /// Opens the gate, and waits for the command to end.
-async fn command_ends(gate: Gate) -> anyhow::Result<End> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+async fn command_ends(gate: Gate, stop: &mut Stop) -> anyhow::Result<End> {
     let mut end = End::default();
     // The command gets the terminal's signals too, and decides itself when to end.
     let pid = gate.process();
@@ -226,8 +256,8 @@ async fn command_ends(gate: Gate) -> anyhow::Result<End> {
                 end.command = Some(status.context("cannot wait for the command")??);
                 return Ok(end);
             }
-            _ = interrupt.recv() => end.notes.push("interrupted, and waited for the command to end".to_owned()),
-            _ = terminate.recv() => {
+            _ = stop.interrupt.recv() => end.notes.push("interrupted, and waited for the command to end".to_owned()),
+            _ = stop.terminate.recv() => {
                 end.notes.push("told to end, and told the command".to_owned());
                 // It may just have ended.
                 let _ = kill_process(pid, Signal::TERM);

@@ -70,10 +70,12 @@ pub fn record(args: &Record) -> Result<u8, Failure> {
         ))
     })?;
     let options = options::for_attach(&args.probes, args.user_stacks);
-    let mut session = Session::begin(targets, registry, &options, args.duration, Some(tape))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let context = runtime.enter();
+    let mut session = Session::begin(targets, registry, &options, args.duration, Some(tape))?;
+    drop(context);
     let mut recording = Recording {
         handle: session.handle.clone(),
         keeper: session.keeper.clone(),
