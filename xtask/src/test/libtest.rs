@@ -31,6 +31,21 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<String>,
     /// Which were not run, by name, with the reason.
     pub(crate) skipped: Vec<(String, String)>,
+    /// Which of those that passed did so only when they were run again.
+    pub(crate) again: Vec<String>,
+}
+
+impl Outcome {
+    /// Takes in what came of those that failed when they were run again.
+    pub(crate) fn amend(&mut self, second: Self) {
+        let has_passed = |name: &String| {
+            !second.failed.contains(name) && second.skipped.iter().all(|(its, _)| its != name)
+        };
+        self.again = self.failed.drain(..).filter(has_passed).collect();
+        self.passed += second.passed;
+        self.failed = second.failed;
+        self.skipped.extend(second.skipped);
+    }
 }
 
 /// The names in the output of `--list --format terse`.
@@ -124,6 +139,7 @@ pub(crate) fn judge(tests: &[String], output: &str, end: &End) -> Outcome {
         passed,
         failed,
         skipped,
+        again: Vec::new(),
     }
 }
 

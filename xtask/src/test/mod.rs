@@ -164,6 +164,16 @@ fn summarize(reports: &[Report]) -> String {
             let _ = writeln!(text, "failed: {suite}: {name}");
         }
     }
+    for Report {
+        name: suite,
+        outcome,
+        ..
+    } in reports
+    {
+        for name in &outcome.again {
+            let _ = writeln!(text, "passed only when run again: {suite}: {name}");
+        }
+    }
     let [passed, failed, skipped] = totals;
     let _ = writeln!(text, "{passed} passed, {failed} failed, {skipped} skipped");
     text
@@ -184,6 +194,7 @@ mod tests {
                     .iter()
                     .map(|(name, reason)| ((*name).to_owned(), (*reason).to_owned()))
                     .collect(),
+                again: vec!["flickers".to_owned(); usize::from(name == "core")],
             },
             took: Duration::from_millis(1234),
         };
@@ -193,6 +204,7 @@ mod tests {
         ]);
         assert!(text.ends_with(
             "\nnot run: storm: one CPU (privileged_ring)\nfailed: privileged_ring: wraps\n\
+             passed only when run again: core: flickers\n\
              8 passed, 1 failed, 1 skipped\n"
         ));
         assert!(
