@@ -95,14 +95,6 @@ pub struct Attach {
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "command")]
     pub duration: Option<Duration>,
 
-    /// How to report
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
-
-    /// Write the report to this file instead of standard output
-    #[arg(long, value_name = "FILE")]
-    pub output_file: Option<PathBuf>,
-
     /// Show where in the program the longest waits were: takes a user stack whenever a thread blocks,
     /// and needs programs with frame pointers
     #[arg(long)]
@@ -112,9 +104,9 @@ pub struct Attach {
     #[command(flatten)]
     pub shown: Shown,
 
-    /// What the table shows.
+    /// How and where to report.
     #[command(flatten)]
-    pub view: View,
+    pub reporting: Reporting,
 
     /// The probes' settings.
     #[command(flatten)]
@@ -134,25 +126,33 @@ pub struct Top {
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
     pub duration: Option<Duration>,
 
-    /// How to report, where there is no live screen
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
-
-    /// Write a report to this file
-    #[arg(long, value_name = "FILE")]
-    pub output_file: Option<PathBuf>,
-
     /// What is shown meanwhile.
     #[command(flatten)]
     pub shown: Shown,
 
-    /// What the table shows.
+    /// How and where to report, where there is no live screen or a file for it.
     #[command(flatten)]
-    pub view: View,
+    pub reporting: Reporting,
 
     /// The probes' settings.
     #[command(flatten)]
     pub probes: ProbeFlags,
+}
+
+/// How and where to report.
+#[derive(Args, Clone, Debug)]
+pub struct Reporting {
+    /// How to report
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+
+    /// Write the report to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output_file: Option<PathBuf>,
+
+    /// What the table shows.
+    #[command(flatten)]
+    pub view: View,
 }
 
 /// What the table shows; JSON has all of it in any case.

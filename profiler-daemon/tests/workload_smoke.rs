@@ -5,7 +5,7 @@ mod common;
 
 use std::process::Command;
 
-use common::{not_run, number, run_workload, workload_program};
+use common::{not_run, number, run_workload, workload_program, workloads};
 use serde_json::Value;
 
 /// How long each workload runs.
@@ -168,16 +168,7 @@ workloads! {
 
 #[test]
 fn every_workload_has_a_test() {
-    let output = Command::new(workload_program())
-        .arg("list")
-        .output()
-        .expect("the workload program starts");
-    let list = String::from_utf8(output.stdout).expect("the list is text");
-    let listed: Vec<_> = list
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    assert_eq!(listed, TESTED);
+    assert_eq!(workloads(), TESTED);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Output, Targets, View, positive_duration};
+use super::{Output, Reporting, Targets, View, positive_duration};
 use crate::daemon::config::ProbeFlags;
 use crate::daemon::trigger::Condition;
 
@@ -99,17 +99,9 @@ pub struct ReportOn {
     #[command(flatten)]
     pub choice: Choice,
 
-    /// How to report
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
-
-    /// Write the report to this file instead of standard output
-    #[arg(long, value_name = "FILE")]
-    pub output_file: Option<PathBuf>,
-
-    /// What the table shows.
+    /// How and where to report.
     #[command(flatten)]
-    pub view: View,
+    pub reporting: Reporting,
 }
 
 /// `schedscope diff`.

@@ -2,7 +2,6 @@
 //! report.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use super::config::{ProbeFlags, Stacks};
@@ -12,7 +11,7 @@ use super::measuring::{End, Measured, Session};
 use super::options;
 use super::reporting::{self, Printer};
 use super::targets::Targets;
-use crate::cli::{Attach, Output, Shown, Top, View};
+use crate::cli::{Attach, Output, Reporting, Shown, Top};
 use crate::exit::{Exit, Failure};
 use crate::identity::Registry;
 use crate::sink::screen::About;
@@ -23,10 +22,8 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
     let targets = Targets::find(&args.targets, &mut registry)?;
     let wanted = Wanted {
         duration: args.duration,
-        output: args.output,
-        output_file: args.output_file.as_deref(),
         user_stacks: args.user_stacks,
-        view: args.view,
+        reporting: &args.reporting,
         shown: args.shown,
         probes: &args.probes,
     };
@@ -37,24 +34,20 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
 pub fn top(args: &Top) -> Result<u8, Failure> {
     let wanted = Wanted {
         duration: args.duration,
-        output: args.output,
-        output_file: args.output_file.as_deref(),
         user_stacks: false,
-        view: args.view,
+        reporting: &args.reporting,
         shown: args.shown,
         probes: &args.probes,
     };
-    let reports = args.output_file.is_some();
+    let reports = args.reporting.output_file.is_some();
     wanted.measure(Targets::host(), Registry::default(), reports)
 }
 
 /// How to measure and what to show of it.
 struct Wanted<'a> {
     duration: Option<Duration>,
-    output: Output,
-    output_file: Option<&'a Path>,
     user_stacks: bool,
-    view: View,
+    reporting: &'a Reporting,
     shown: Shown,
     probes: &'a ProbeFlags,
 }
@@ -68,7 +61,7 @@ impl Wanted<'_> {
                     .to_owned(),
             ));
         }
-        let mut printer = Printer::open(self.output_file, self.output, self.view)?;
+        let mut printer = Printer::open(self.reporting)?;
         let is_host = targets.is_host();
         let options = options::for_attach(self.probes, self.user_stacks);
         let live = if self.has_screen(&targets) {
@@ -108,7 +101,8 @@ impl Wanted<'_> {
 
     /// Whether there is to be a live screen. A command has the terminal to itself.
     fn has_screen(&self, targets: &Targets) -> bool {
-        let is_report = self.output == Output::Json && self.output_file.is_none();
+        let is_report =
+            self.reporting.output == Output::Json && self.reporting.output_file.is_none();
         let is_wanted = !self.shown.no_screen && self.shown.interval.is_none() && !is_report;
         is_wanted && targets.command().is_none() && live::has_terminal()
     }
@@ -138,7 +132,7 @@ impl Wanted<'_> {
 
     /// Where lines go: not among a report for programs, nor among what a command prints.
     fn lines(&self) -> Box<dyn Write> {
-        match (self.output, self.output_file) {
+        match (self.reporting.output, &self.reporting.output_file) {
             (Output::Table, None) => Box::new(std::io::stdout()),
             _ => Box::new(std::io::stderr()),
         }

@@ -5,6 +5,7 @@
 //! runs between two drains.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -12,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use profiler_ebpf::ThreadRecord;
 use profiler_ebpf::why::MAX_EVIDENCE_TARGETS;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::setpriority_process;
@@ -25,7 +27,7 @@ use crate::identity::{Keeper, keeper::LEARN_EVERY};
 use crate::recording::{Intake, Tape};
 use crate::source::evidence::EvidenceTargets;
 use crate::source::quotas::groups_with_quota;
-use crate::source::{Kernel, Options, procfs};
+use crate::source::{Kernel, Options, ThreadsError, procfs};
 
 /// A record is visible at the latest this long after the time that it carries: the scheduler reads its
 /// clock before it chooses the next thread, and may do some balancing in between. One that is later
@@ -68,6 +70,15 @@ pub struct Work {
     pub drains: u64,
     /// Times that it read all threads again because records had been lost.
     pub resyncs: u64,
+}
+
+/// The threads that there are.
+struct Found {
+    threads: Vec<ThreadRecord>,
+    /// How many of them the kernel shows to no BPF program.
+    hidden: usize,
+    /// When they were read, by the records' clock.
+    read_ns: RangeInclusive<u64>,
 }
 
 /// The kernel's records on one side, the figures on the other.
@@ -156,14 +167,12 @@ impl Engine {
         }
         engine.read_quotas();
         engine.witness.await_names();
-        let read_ns = engine.kernel.now_ns();
-        let mut threads = engine
-            .kernel
-            .threads()
+        let found = engine
+            .read_threads()
             .context("cannot read which threads there are")?;
-        engine.hidden = procfs::add_missing(&mut threads);
-        let start_ns = engine.kernel.now_ns();
-        engine.intake.found(&threads, read_ns..=start_ns);
+        engine.hidden = found.hidden;
+        let start_ns = *found.read_ns.end();
+        engine.intake.found(&found.threads, found.read_ns);
         // Everything that happened while they were read must be in before the window begins.
         std::thread::sleep(Duration::from_nanos(SLACK_NS));
         engine.drain_to(start_ns);
@@ -171,6 +180,17 @@ impl Engine {
         engine.watch();
         engine.look_at_waits(start_ns);
         Ok(engine)
+    }
+
+    fn read_threads(&mut self) -> Result<Found, ThreadsError> {
+        let from_ns = self.kernel.now_ns();
+        let mut threads = self.kernel.threads()?;
+        let hidden = procfs::add_missing(&mut threads);
+        Ok(Found {
+            threads,
+            hidden,
+            read_ns: from_ns..=self.kernel.now_ns(),
+        })
     }
 
     /// Has the probes look at the waits of those processes that belong to a target now.
@@ -357,12 +377,10 @@ impl Engine {
         }
         if self.resync_at.is_some_and(|at| Instant::now() >= at) {
             self.resync_at = None;
-            let read_ns = self.kernel.now_ns();
             // Failing leaves doubt where there was doubt: nothing to undo.
-            if let Ok(mut threads) = self.kernel.threads() {
-                procfs::add_missing(&mut threads);
+            if let Ok(found) = self.read_threads() {
                 self.work.resyncs += 1;
-                self.intake.found(&threads, read_ns..=self.kernel.now_ns());
+                self.intake.found(&found.threads, found.read_ns);
             }
         }
     }
@@ -372,12 +390,9 @@ impl Engine {
         if !self.intake.tape().is_some_and(Tape::take_part_is_due) {
             return;
         }
-        let read_ns = self.kernel.now_ns();
         // Failing leaves the file as it is; it asks again.
-        if let Ok(mut threads) = self.kernel.threads() {
-            procfs::add_missing(&mut threads);
-            let read_ns = read_ns..=self.kernel.now_ns();
-            self.intake.begin_part(&threads, read_ns);
+        if let Ok(found) = self.read_threads() {
+            self.intake.begin_part(&found.threads, found.read_ns);
         }
     }
 

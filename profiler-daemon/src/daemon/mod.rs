@@ -10,7 +10,8 @@
 //! * [`service`]: measures for good and serves the figures over [`http`].
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
-//! * [`http`]: serves `/metrics` and `/healthz`.
+//! * [`self_check`]: holds some threads' figures against the kernel's own books meanwhile.
+//! * [`http`]: serves the metrics, the API and the page to whom it may.
 //! * `notify`: tells the service manager how the service is; `privileges`: gives up what it needs no more.
 //! * `options`, `witness` and `user_stacks`: flags to settings, what the probes saw of waits to what the
 //!   core makes of it, addresses to names.

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use super::reporting::{self, Printer};
 use super::targets::Targets;
 use super::trigger::{Condition, Watch};
-use crate::cli::Record;
+use crate::cli::{Record, Reporting};
 use crate::exit::{Exit, Failure};
 use crate::identity::{Keeper, Registry};
 use crate::recording::facts::Process;
@@ -56,11 +56,11 @@ pub fn record(args: &Record) -> Result<u8, Failure> {
         Targets::find(&args.targets, &mut registry)?
     };
     let mut printer = match args.output {
-        Some(output) => Some(Printer::open(
-            args.output_file.as_deref(),
+        Some(output) => Some(Printer::open(&Reporting {
             output,
-            args.view,
-        )?),
+            output_file: args.output_file.clone(),
+            view: args.view,
+        })?),
         None => None,
     };
     let (recorder, tape) = Recorder::start(settings(args)).map_err(|error| {

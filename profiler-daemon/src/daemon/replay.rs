@@ -22,7 +22,7 @@ use crate::sink::text;
 pub fn report(args: &ReportOn) -> Result<u8, Failure> {
     // Before a file is overwritten with a report on nothing.
     let recorded = Recorded::read(&args.file, &args.choice)?;
-    let mut printer = Printer::open(args.output_file.as_deref(), args.output, args.view)?;
+    let mut printer = Printer::open(&args.reporting)?;
     printer.print(&recorded.reports())?;
     Ok(recorded.tell_damage())
 }

@@ -4,13 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::ExitStatus;
 
 use anyhow::Context;
 
 use super::measuring::{End, Measured, Session};
-use crate::cli::{Output, View};
+use crate::cli::{Output, Reporting};
 use crate::core::TargetSnapshot;
 use crate::exit::Failure;
 use crate::identity::Known;
@@ -122,7 +121,12 @@ pub(super) struct Printer {
 impl Printer {
     /// To this file, or to the standard output. A file is opened at once, so that nobody measures for an
     /// hour to find that it can't be written.
-    pub(super) fn open(path: Option<&Path>, output: Output, view: View) -> Result<Self, Failure> {
+    pub(super) fn open(to: &Reporting) -> Result<Self, Failure> {
+        let Reporting {
+            output,
+            output_file: path,
+            view,
+        } = to;
         let out: Box<dyn Write> = match path {
             None => Box::new(std::io::stdout()),
             Some(path) => Box::new(File::create(path).map_err(|error| {
@@ -143,7 +147,11 @@ impl Printer {
             worst: view.worst,
             explain: view.explain,
         };
-        Ok(Self { out, output, table })
+        Ok(Self {
+            out,
+            output: *output,
+            table,
+        })
     }
 
     /// Prints reports: each as a line of JSON of its own, or as tables with an empty line between them.

@@ -36,6 +36,19 @@ pub(crate) fn workload_program() -> PathBuf {
     program
 }
 
+/// The names of all workloads.
+pub(crate) fn workloads() -> Vec<String> {
+    let output = Command::new(workload_program())
+        .arg("list")
+        .output()
+        .expect("the workload program starts");
+    let list = String::from_utf8(output.stdout).expect("the list is text");
+    let names = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    names.map(str::to_owned).collect()
+}
+
 /// A command that runs a workload, its files on the disk that the build is on.
 pub(crate) fn workload_command(name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(workload_program());
