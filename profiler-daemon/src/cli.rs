@@ -87,10 +87,6 @@ pub enum Command {
         case. Of several targets, a thread counts for the first that takes it."
 )]
 pub struct Attach {
-    /// What to measure.
-    #[command(flatten)]
-    pub targets: Targets,
-
     /// How long to measure, such as 10s, 500ms or 2m
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "command")]
     pub duration: Option<Duration>,
@@ -99,6 +95,10 @@ pub struct Attach {
     /// and needs programs with frame pointers
     #[arg(long)]
     pub user_stacks: bool,
+
+    /// What to measure.
+    #[command(flatten)]
+    pub targets: Targets,
 
     /// What is shown meanwhile.
     #[command(flatten)]
@@ -141,6 +141,7 @@ pub struct Top {
 
 /// How and where to report.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Report")]
 pub struct Reporting {
     /// How to report
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -227,6 +228,26 @@ fn worst_count(text: &str) -> Result<usize, String> {
 mod tests {
     use super::{Cli, Command};
     use clap::{CommandFactory, Parser};
+
+    /// A heading holds for all that follows, also outside of what it was given for.
+    #[test]
+    fn general_options_stand_before_those_with_a_heading() {
+        let cli = Cli::command();
+        for (command, option) in [
+            ("attach", "duration"),
+            ("attach", "user_stacks"),
+            ("top", "duration"),
+            ("record", "duration"),
+            ("record", "user_stacks"),
+        ] {
+            let command = cli
+                .find_subcommand(command)
+                .expect("there is such a command");
+            let argument = command.get_arguments().find(|its| its.get_id() == option);
+            let heading = argument.expect("it has that option").get_help_heading();
+            assert_eq!(heading, None, "{option} of {}", command.get_name());
+        }
+    }
 
     #[test]
     fn the_definition_holds_together() {

@@ -29,10 +29,6 @@ pub struct Record {
     #[arg(short = 'o', long = "file", value_name = "FILE")]
     pub file: PathBuf,
 
-    /// What to report on; without one it is the whole host.
-    #[command(flatten)]
-    pub targets: Targets,
-
     /// How long to record, such as 10s, 500ms or 2m
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "command")]
     pub duration: Option<Duration>,
@@ -71,6 +67,10 @@ pub struct Record {
     /// and needs programs with frame pointers
     #[arg(long)]
     pub user_stacks: bool,
+
+    /// What to report on; without one it is the whole host.
+    #[command(flatten)]
+    pub targets: Targets,
 
     /// What the table shows.
     #[command(flatten)]
