@@ -1,7 +1,11 @@
 //! The HTTP side over real sockets: what is answered, and that no client can use it up.
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "http/guarded.rs"]
 mod guarded;
+#[path = "http/page.rs"]
+mod page;
 mod support;
 
 use std::net::SocketAddr;
@@ -96,6 +100,7 @@ impl Figures for Engine {
 
 struct Server {
     address: SocketAddr,
+    /// Records that the [`Engine`] has told of.
     events: Arc<AtomicU64>,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
@@ -106,17 +111,25 @@ async fn start(behaviour: Behaviour, limits: Limits) -> Server {
 }
 
 async fn start_guarded(behaviour: Behaviour, limits: Limits, guard: Guard) -> Server {
-    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .await
-        .expect("a free port");
-    let address = listener.local_addr().expect("it has an address");
-    let (stop, stopped) = oneshot::channel();
     let engine = Engine {
         behaviour,
         ..Engine::default()
     };
     let events = Arc::clone(&engine.events);
-    let router = router(engine, limits);
+    Server {
+        events,
+        ..serve_figures(engine, limits, guard).await
+    }
+}
+
+/// Serves the figures of whoever has some.
+async fn serve_figures<F: Figures>(figures: F, limits: Limits, guard: Guard) -> Server {
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .await
+        .expect("a free port");
+    let address = listener.local_addr().expect("it has an address");
+    let (stop, stopped) = oneshot::channel();
+    let router = router(figures, limits);
     let task = tokio::spawn(serve(
         listener,
         router,
@@ -128,7 +141,7 @@ async fn start_guarded(behaviour: Behaviour, limits: Limits, guard: Guard) -> Se
     ));
     Server {
         address,
-        events,
+        events: Arc::default(),
         stop,
         task,
     }

@@ -1,5 +1,7 @@
 //! `schedscope run` as a service manager and Prometheus meet it.
 
+#[path = "support/browser.rs"]
+mod browser;
 mod common;
 #[path = "service/manager.rs"]
 mod manager;
@@ -124,6 +126,46 @@ fn a_wait_that_has_not_ended_is_counted_as_it_grows() {
         "no wait has ended"
     );
     assert!(second.value("schedscope_open_waits{target=\"stuck\"}") > 0.0);
+}
+
+/// The built-in page, with what this host does; `http.rs` holds it to figures that are known.
+#[test]
+fn the_page_shows_this_host() {
+    const TEST: &str = "the_page_shows_this_host";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let Some(mut page) = browser::Browser::start() else {
+        return common::not_run(TEST, "there is no chromium");
+    };
+    let _load = Workload::start("mutex", &["--duration", "60s"]).expect("no special needs");
+    let service = Service::start::<&str>([]);
+    page.resize(1280, 900, false);
+    let origin = format!("http://{}/", service.address());
+    page.open(&origin);
+    // There is something to show once figures have been taken twice.
+    page.until("$('queue').querySelectorAll('td.name').length > 0");
+    page.until(
+        "heat !== null && heat.columns.length > 0 && $('p99').querySelector('path') !== null",
+    );
+    let shown = page.texts("#queue td.name");
+    let units = service.get("/api/v1/units?limit=10000", "").body;
+    let units: serde_json::Value = serde_json::from_str(&units).expect("JSON");
+    let units = units["units"].as_array().expect("a list");
+    for unit in shown {
+        assert!(
+            units.iter().any(|row| row["unit"] == unit.as_str()),
+            "{unit}"
+        );
+    }
+    assert!(
+        page.requests()
+            .iter()
+            .all(|asked| asked.starts_with(&origin) || asked == "data:,")
+    );
+    let complaints = page.complaints();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    println!("{}", page.picture("page-this-host").display());
 }
 
 #[test]

@@ -174,7 +174,7 @@ const PAGE: &str = include_str!("http/page.html");
 
 /// Lets the page run what it has in itself and ask this server, and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-                           connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                           img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 async fn page() -> Response {
     let headers = [

@@ -178,6 +178,8 @@ pub struct Heat {
 struct HeatColumn {
     unix_ms: u64,
     counts: Vec<u64>,
+    /// 0 if there was no delay.
+    p99_ns: u64,
 }
 
 fn ns(of: u128) -> u64 {
@@ -311,6 +313,7 @@ impl View {
                 .map(|column| HeatColumn {
                     unix_ms: column.unix_ms,
                     counts: column.counts.to_vec(),
+                    p99_ns: column.p99_ns,
                 })
                 .collect(),
         }

@@ -91,6 +91,8 @@ pub struct Column {
     pub unix_ms: u64,
     /// How many, by [`BOUNDS_NS`]; the last is what is above all bounds.
     pub counts: [u64; BOUNDS_NS.len() + 1],
+    /// What 99 of 100 stayed below, in nanoseconds; 0 if there were none.
+    pub p99_ns: u64,
 }
 
 #[derive(Debug)]
@@ -148,9 +150,11 @@ impl Recent {
             if self.columns.len() >= MAX_COLUMNS {
                 self.columns.pop_front();
             }
+            let p99_ns = added.stats().into_iter().find(|(stat, _)| *stat == "p99");
             self.columns.push_back(Column {
                 unix_ms: unix_ns / 1_000_000,
                 counts,
+                p99_ns: p99_ns.map_or(0, |(_, ns)| ns),
             });
         }
         self.moments.push_back(moment);

@@ -21,7 +21,7 @@ use anyhow::Result;
 use self::libtest::Outcome;
 use self::suite::{Settings, Suite};
 use crate::build::{self, Tools};
-use crate::toolchain::prometheus;
+use crate::toolchain::{chromium, prometheus};
 use crate::workspace::Workspace;
 
 /// Name of binaries that need root and a kernel that takes probes.
@@ -55,20 +55,26 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     build::build_probes(workspace, &tools.bpf)?;
 
     let unable = privileges::why_not();
-    let prometheus = match prometheus::prepare(workspace) {
-        Ok(dir) => Some(dir),
-        Err(error) => {
-            eprintln!("warning: no Prometheus, so what needs one is not run: {error:#}");
-            None
+    let helpers = [
+        ("SCHEDSCOPE_PROMETHEUS", prometheus::prepare(workspace)),
+        ("SCHEDSCOPE_CHROMIUM", chromium::prepare(workspace)),
+    ];
+    let mut programs = Vec::new();
+    for (variable, found) in helpers {
+        match found {
+            Ok(path) => programs.push((variable, path)),
+            Err(error) => {
+                eprintln!("warning: what needs {variable} is not run: {error:#}");
+            }
         }
-    };
+    }
     let timeout = Duration::from_secs(args.timeout);
     let settings = Settings {
         workspace,
         tools: &tools,
         filters: &args.filters,
         timeout,
-        prometheus: prometheus.as_deref(),
+        programs: &programs,
     };
     let mut suites = suite::of_workspace(workspace, &tools)?;
     suites.sort_by_key(|suite| (suite.is_privileged(), suite.name().to_owned()));

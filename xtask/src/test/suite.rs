@@ -47,8 +47,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) filters: &'a [String],
     /// For each suite.
     pub(crate) timeout: Duration,
-    /// Where Prometheus' programs are, if they are anywhere.
-    pub(crate) prometheus: Option<&'a Path>,
+    /// Where programs are that tests start, by the variable that tells them.
+    pub(crate) programs: &'a [(&'static str, PathBuf)],
 }
 
 /// A test binary that cargo built.
@@ -212,8 +212,8 @@ impl Binary {
     ) -> Result<Outcome> {
         let mut command = self.command();
         command.arg("--show-output");
-        if let Some(dir) = settings.prometheus {
-            command.env("SCHEDSCOPE_PROMETHEUS", dir);
+        for (variable, path) in settings.programs {
+            command.env(variable, path);
         }
         if self.privileged {
             command.arg("--test-threads=1");

@@ -73,7 +73,18 @@ impl Apt {
     /// Fetches `wanted` and all that they depend on, the system's own packages left out, and
     /// unpacks them in `root`. Returns what was unpacked, as `name version`.
     pub(crate) fn unpack(&self, wanted: &[&str], root: &Path) -> Result<Vec<String>> {
-        let packages = closure(wanted, SYSTEM, |names| self.show(names))?;
+        self.unpack_without(wanted, &[], root)
+    }
+
+    /// [`Self::unpack`], leaving out these packages and what only they depend on.
+    pub(crate) fn unpack_without(
+        &self,
+        wanted: &[&str],
+        without: &[&str],
+        root: &Path,
+    ) -> Result<Vec<String>> {
+        let left_out = [SYSTEM, without].concat();
+        let packages = closure(wanted, &left_out, |names| self.show(names))?;
         let exact: Vec<_> = packages
             .iter()
             .map(|package| format!("{}={}", package.name, package.version))

@@ -1,5 +1,6 @@
 //! The compiler and linker for the probes, and what else a build needs.
 
+pub(crate) mod chromium;
 pub(crate) mod debian;
 pub(crate) mod download;
 pub(crate) mod elf;
