@@ -87,13 +87,22 @@ pub struct Record {
     schedscope report stall.sched                        on the target that it was made for\n  \
     schedscope report stall.sched --comm 'nginx*'        on others: everybody is in it\n  \
     schedscope report stall.sched --from 10s --to 12s    two seconds of it\n  \
-    schedscope report stall.sched --output json          for other programs\n\n\
+    schedscope report stall.sched --output json          for other programs\n  \
+    schedscope report stall.sched --screen               the live screen, at any moment of it; ? shows the keys\n\n\
     Reading a recording needs no privileges and no kernel. Exit code 5: it is damaged, and what is whole of it\n\
     is reported.")]
 pub struct ReportOn {
     /// The recording
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+
+    /// Show it on the live screen, at any moment: Left and Right go back and on in time, space plays
+    #[arg(long, conflicts_with_all = ["output", "output_file"])]
+    pub screen: bool,
+
+    /// With --screen: time from one of its pictures to the next
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = positive_duration, requires = "screen")]
+    pub tick: Duration,
 
     /// Whom to report on.
     #[command(flatten)]

@@ -156,6 +156,14 @@ impl LatencyHistogram {
         }
     }
 
+    /// Bytes of memory that it takes beside itself, about.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match &self.buckets {
+            Buckets::Few(few) => few.len() * size_of::<(u16, u64)>(),
+            Buckets::Many(all) => size_of_val(all.as_slice()),
+        }
+    }
+
     /// How many durations it holds.
     #[must_use]
     pub fn count(&self) -> u64 {

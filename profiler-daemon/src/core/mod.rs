@@ -42,6 +42,7 @@ mod quota;
 pub mod ranking;
 pub mod reason;
 mod reconstruct;
+mod size;
 pub mod snapshot;
 mod spans;
 pub mod spent;

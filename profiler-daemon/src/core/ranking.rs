@@ -57,6 +57,13 @@ impl<K, L> Default for Ranking<K, L> {
     }
 }
 
+impl<K, L> Ranking<K, L> {
+    /// Bytes of memory that it takes beside itself, about.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.rows.len() * size_of::<(K, L, Weight)>()
+    }
+}
+
 impl<K: Copy + Ord, L: Clone> Ranking<K, L> {
     /// Adds to a key's sum; `label` is what is kept with a new one.
     pub(super) fn add(&mut self, key: K, weight: Weight, label: impl FnOnce() -> L) {

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::replay::{Opened, describe, open, unreadable};
+use super::replay::{Opened, describe, each_part};
 use super::reporting::write_out;
 use crate::cli::{DiffArgs, Output};
 use crate::core::Snapshot;
 use crate::exit::{Exit, Failure};
-use crate::recording::{Entry, OpenError, Part};
+use crate::recording::{Entry, Part};
 use crate::sink::diff::{Blocks, Diff, render};
 use crate::sink::text::TextOptions;
 
@@ -38,19 +38,18 @@ pub fn diff(args: &DiffArgs) -> Result<u8, Failure> {
 
 /// How much time is in a recording.
 fn length(path: &Path) -> Result<u64, Failure> {
-    let mut reader = open(path)?;
-    let mut until_ns = reader.header().start_ns;
-    let failed = |error| unreadable(path, &OpenError::Io(error));
-    while let Some(part) = reader.next_part().map_err(failed)? {
+    let mut end_ns = 0;
+    let start_ns = each_part(path, "looking how long it is", |part| {
         if let Part::Entries(entries) = part {
             for entry in entries {
                 if let Entry::Feed(batch) = entry {
-                    until_ns = until_ns.max(batch.watermark_ns);
+                    end_ns = end_ns.max(batch.watermark_ns);
                 }
             }
         }
-    }
-    Ok(until_ns - reader.header().start_ns)
+    })?
+    .start_ns;
+    Ok(end_ns.saturating_sub(start_ns))
 }
 
 /// The figures of a recording after each block, and the exit code that its state asks for.
@@ -58,7 +57,7 @@ fn blocks(path: &Path, args: &DiffArgs, block_ns: u64) -> Result<(Blocks, u8), F
     let mut snapshots: Vec<Snapshot> = Vec::new();
     let opened = Opened::new(path, &args.choice)?;
     let (_, _, damage) = opened.replay(false, |replay| {
-        replay.with_looks(block_ns, |core| {
+        replay.with_looks(block_ns, |core, _| {
             let snapshot = core.snapshot();
             // The window begins anew where only a part is asked for.
             if snapshot.at_ns == snapshot.start_ns {

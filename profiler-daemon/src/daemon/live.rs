@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::Event;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::engine::{Engine, Handle};
-use super::terminal::{self, Screen as Terminal};
+use super::keys::Pressed;
+use super::terminal::{self, SIGTSTP, Screen as Terminal};
 use crate::core::Snapshot;
 use crate::identity::Keeper;
 use crate::sink::screen::model::Names;
-use crate::sink::screen::{About, Key, Model, Palette, Screen, Step, draw, lines};
+use crate::sink::screen::{About, Model, Palette, Screen, Step, draw, lines};
 use crate::sink::text::TextOptions;
 
 /// The first figures come after this time, so that there is something to see.
@@ -28,9 +29,6 @@ const NAMES_STAY: u64 = 30;
 
 /// Lines between two headings.
 const HEADING_EVERY: u64 = 20;
-
-/// `SIGTSTP` (signal(7)), of which tokio has no name.
-const SIGTSTP: i32 = 20;
 
 /// Whether there can be a live screen: keys come from a terminal, and pictures go to one.
 pub(super) fn has_terminal() -> bool {
@@ -130,20 +128,14 @@ impl Live {
     }
 
     fn take(&mut self, event: &Event) -> anyhow::Result<Step> {
-        // Of all others only changes of size come, for which drawing is enough.
-        let Event::Key(event) = event else {
-            return Ok(Step::Stay);
-        };
-        let control = event.modifiers.contains(KeyModifiers::CONTROL);
-        match event.code {
-            KeyCode::Char('c') if control => return Ok(Step::Quit),
-            KeyCode::Char('z') if control => self.terminal.suspend()?,
-            _ => {
-                if let Some(key) = key(event) {
-                    let height = self.terminal.height();
-                    return Ok(self.screen.press(key, &self.model, height));
-                }
+        match Pressed::from(event) {
+            Pressed::Quit => return Ok(Step::Quit),
+            Pressed::Suspend => self.terminal.suspend()?,
+            Pressed::Key(key) => {
+                let height = self.terminal.height();
+                return Ok(self.screen.press(key, &self.model, height));
             }
+            Pressed::Nothing => {}
         }
         Ok(Step::Stay)
     }
@@ -153,29 +145,6 @@ impl Live {
         self.terminal
             .draw(|buffer| draw(buffer, screen, model, palette))
     }
-}
-
-fn key(event: &KeyEvent) -> Option<Key> {
-    if event.kind == KeyEventKind::Release {
-        return None;
-    }
-    let key = match event.code {
-        KeyCode::Char(letter) if !event.modifiers.contains(KeyModifiers::CONTROL) => {
-            Key::Char(letter)
-        }
-        KeyCode::Up => Key::Up,
-        KeyCode::Down => Key::Down,
-        KeyCode::PageUp => Key::PageUp,
-        KeyCode::PageDown => Key::PageDown,
-        KeyCode::Home => Key::Home,
-        KeyCode::End => Key::End,
-        KeyCode::Enter => Key::Enter,
-        KeyCode::Esc => Key::Escape,
-        KeyCode::Backspace => Key::Backspace,
-        KeyCode::Tab => Key::Tab,
-        _ => return None,
-    };
-    Some(key)
 }
 
 /// Prints a line each `every`. Ends only when nobody reads them any more.

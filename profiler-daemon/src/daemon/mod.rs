@@ -4,9 +4,9 @@
 //! * [`targets`]: what the command line wants to be measured; [`gate`] starts a command for it.
 //! * `measuring` measures targets until something ends that, and `reporting` prints what came of it.
 //! * [`attach`]: measures targets or the whole host, shows that, and reports. `live` is the live screen, and
-//!   `terminal` what it is drawn on.
+//!   `terminal` what it is drawn on, with `keys` that come from it.
 //! * [`record`]: keeps what figures are made from; [`trigger`] says when a flight recorder writes, and
-//!   [`replay`] reports on a recording; [`diff`] compares two, and [`export`] gives one to other programs.
+//!   [`replay`] reports on a recording, `travel` on a screen; [`diff`] compares two, and [`export`] gives one to other programs.
 //! * [`service`]: measures for good and serves the figures over [`http`].
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
@@ -24,6 +24,7 @@ pub mod engine;
 pub mod export;
 pub mod gate;
 pub mod http;
+mod keys;
 mod live;
 mod measuring;
 mod notify;
@@ -37,6 +38,7 @@ pub mod self_check;
 pub mod service;
 pub mod targets;
 mod terminal;
+mod travel;
 pub mod trigger;
 mod user_stacks;
 mod witness;

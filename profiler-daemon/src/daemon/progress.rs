@@ -22,6 +22,14 @@ impl Progress {
         }
     }
 
+    /// Shows nothing, since the terminal is used for something else.
+    pub(super) fn off() -> Self {
+        Self {
+            is_terminal: false,
+            ..Self::start()
+        }
+    }
+
     /// Shows this once a second, after how long it has been going on.
     pub(super) fn show(&mut self, line: impl FnOnce(Duration) -> String) {
         let elapsed = self.start.elapsed();

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wildmatch::WildMatch;
 
 use super::progress::Progress;
 use super::reporting::Printer;
+use super::travel;
 use crate::cli::{Choice, ReportOn};
 use crate::core::{Core, Selector, Snapshot, TargetSpec};
 use crate::exit::{Exit, Failure};
@@ -20,6 +21,9 @@ use crate::sink::text;
 
 /// Runs the command.
 pub fn report(args: &ReportOn) -> Result<u8, Failure> {
+    if args.screen {
+        return travel::travel(args);
+    }
     // Before a file is overwritten with a report on nothing.
     let recorded = Recorded::read(&args.file, &args.choice)?;
     let mut printer = Printer::open(&args.reporting)?;
@@ -29,7 +33,7 @@ pub fn report(args: &ReportOn) -> Result<u8, Failure> {
 
 /// What is in a recording on some targets.
 pub(super) struct Recorded {
-    path: String,
+    path: PathBuf,
     header: Header,
     targets: Vec<Target>,
     snapshot: Snapshot,
@@ -44,7 +48,7 @@ impl Recorded {
         let (header, targets) = (opened.header.clone(), opened.targets.clone());
         let (core, facts, damage) = opened.replay(true, |replay| replay)?;
         Ok(Self {
-            path: path.display().to_string(),
+            path: path.to_owned(),
             targets,
             snapshot: core.snapshot(),
             header,
@@ -61,42 +65,54 @@ impl Recorded {
 
     /// Says what is missing of the file, if anything is; returns the exit code.
     pub(super) fn tell_damage(&self) -> u8 {
-        if !self.damage.is_any() {
-            return Exit::Done as u8;
-        }
-        eprintln!(
-            "schedscope: {} is damaged: {}",
-            self.path,
-            describe(&self.damage)
-        );
-        Exit::Damaged as u8
+        tell_damage(&self.path, &self.damage)
     }
 }
 
+/// Says what is missing of a file, if anything is; returns the exit code.
+pub(super) fn tell_damage(path: &Path, damage: &Damage) -> u8 {
+    if !damage.is_any() {
+        return Exit::Done as u8;
+    }
+    let path = path.display();
+    eprintln!("schedscope: {path} is damaged: {}", describe(damage));
+    Exit::Damaged as u8
+}
+
 /// A recording that is about to be read.
-pub(super) struct Opened<'p> {
-    path: &'p Path,
+pub(super) struct Opened {
+    path: PathBuf,
     reader: Reader<File>,
     pub(super) header: Header,
     pub(super) targets: Vec<Target>,
     is_as_recorded: bool,
     window_ns: Range<u64>,
+    progress: Progress,
 }
 
-impl<'p> Opened<'p> {
+impl Opened {
     /// With those targets and that window that are chosen.
-    pub(super) fn new(path: &'p Path, choice: &Choice) -> Result<Self, Failure> {
+    pub(super) fn new(path: &Path, choice: &Choice) -> Result<Self, Failure> {
         let reader = open(path)?;
         let header = reader.header().clone();
         let chosen = chosen(path, choice)?;
         Ok(Self {
-            path,
+            path: path.to_owned(),
             is_as_recorded: chosen.is_none(),
             targets: chosen.unwrap_or_else(|| header.targets.clone()),
             window_ns: window(&header, choice)?,
             header,
             reader,
+            progress: Progress::start(),
         })
+    }
+
+    /// Without telling how far it was read.
+    pub(super) fn quietly(self) -> Self {
+        Self {
+            progress: Progress::off(),
+            ..self
+        }
     }
 
     /// Gives it to a core, with figures for each thread or only for targets.
@@ -116,17 +132,17 @@ impl<'p> Opened<'p> {
         let start_ns = self.header.start_ns;
         let replay = Replay::new(&self.header, watched, self.window_ns.clone());
         let mut replay = prepare(replay);
-        let mut progress = Progress::start();
         let read = replay.run(&mut self.reader, |watermark_ns| {
             let reached_ns = watermark_ns.saturating_sub(start_ns);
-            progress.show(|_| format!("reading: {} of the recording", text::duration(reached_ns)));
+            self.progress
+                .show(|_| format!("reading: {} of the recording", text::duration(reached_ns)));
         });
-        read.map_err(|error| unreadable(self.path, &OpenError::Io(error)))?;
-        drop(progress);
+        read.map_err(|error| unreadable(&self.path, &OpenError::Io(error)))?;
+        self.progress.clear();
         let (core, facts) = replay.finish();
         let damage = self.reader.damage();
         if core.watermark_ns() <= self.window_ns.start.max(start_ns) {
-            return Err(empty(self.path, &self.header, core.watermark_ns(), damage));
+            return Err(empty(&self.path, &self.header, core.watermark_ns(), damage));
         }
         Ok((core, facts, damage))
     }
@@ -233,22 +249,30 @@ fn chosen(path: &Path, choice: &Choice) -> Result<Option<Vec<Target>>, Failure> 
 
 /// The processes of a recording with their units. Which they are stands behind the records.
 fn units(path: &Path) -> Result<Vec<(u32, String)>, Failure> {
-    let mut reader = open(path)?;
     let mut units = Vec::new();
-    while let Some(part) = reader
-        .next_part()
-        .map_err(|error| unreadable(path, &OpenError::Io(error)))?
-    {
+    each_part(path, "looking for units", |part| {
         if let Part::Facts(facts) = part {
-            units.extend(
-                facts
-                    .processes
-                    .into_iter()
-                    .map(|(tgid, its)| (tgid, its.unit)),
-            );
+            let processes = facts.processes.into_iter();
+            units.extend(processes.map(|(tgid, its)| (tgid, its.unit)));
         }
-    }
+    })?;
     Ok(units)
+}
+
+/// Goes through all that is whole of a recording, before a core is given it.
+pub(super) fn each_part(
+    path: &Path,
+    what: &str,
+    mut take: impl FnMut(Part),
+) -> Result<Header, Failure> {
+    let mut reader = open(path)?;
+    let mut progress = Progress::start();
+    let failed = |error| unreadable(path, &OpenError::Io(error));
+    while let Some(part) = reader.next_part().map_err(failed)? {
+        take(part);
+        progress.show(|elapsed| format!("{}: {what}, {} s", path.display(), elapsed.as_secs()));
+    }
+    Ok(reader.header().clone())
 }
 
 fn members(units: &[(u32, String)], glob: &str) -> BTreeSet<u32> {

@@ -21,6 +21,9 @@ use tokio::sync::mpsc;
 /// Whether the terminal is a screen now: the panic hook must know, too.
 static IS_SCREEN: AtomicBool = AtomicBool::new(false);
 
+/// `SIGTSTP` (signal(7)), of which tokio has no name.
+pub(super) const SIGTSTP: i32 = 20;
+
 /// How soon the thread that reads keys notices that nobody wants them any more.
 const PATIENCE: Duration = Duration::from_millis(100);
 

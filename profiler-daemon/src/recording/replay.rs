@@ -17,11 +17,14 @@ pub struct Watched {
     pub is_as_recorded: bool,
 }
 
+/// Sees the core, and what no record carries.
+type Look<'a> = Box<dyn FnMut(&Core, &Facts) + 'a>;
+
 /// Somebody looks at the core now and again.
 struct Looks<'a> {
     every_ns: u64,
     next_ns: u64,
-    look: Box<dyn FnMut(&Core) + 'a>,
+    look: Look<'a>,
 }
 
 /// What a follower of a replay gets.
@@ -77,9 +80,10 @@ impl<'a> Replay<'a> {
         self
     }
 
-    /// Has `look` see the core when the window begins, and then each time when so much time has gone by.
+    /// Has `look` see the core when the window begins, and then each time when so much time has gone by,
+    /// with what is known by then beside the records.
     #[must_use]
-    pub fn with_looks(mut self, every_ns: u64, look: impl FnMut(&Core) + 'a) -> Self {
+    pub fn with_looks(mut self, every_ns: u64, look: impl FnMut(&Core, &Facts) + 'a) -> Self {
         self.looks = Some(Looks {
             every_ns: every_ns.max(1),
             next_ns: u64::MAX,
@@ -141,7 +145,7 @@ impl<'a> Replay<'a> {
         self.core.begin_window();
         if let Some(looks) = &mut self.looks {
             looks.next_ns = self.core.watermark_ns().saturating_add(looks.every_ns);
-            (looks.look)(&self.core);
+            (looks.look)(&self.core, &self.facts);
         }
     }
 
@@ -163,7 +167,7 @@ impl<'a> Replay<'a> {
             self.feed_to(&mut streams, next_ns)?;
             if let Some(looks) = &mut self.looks {
                 looks.next_ns = next_ns.saturating_add(looks.every_ns);
-                (looks.look)(&self.core);
+                (looks.look)(&self.core, &self.facts);
             }
         }
         self.feed_to(&mut streams, until_ns)

@@ -241,3 +241,64 @@ fn lines_come_in_place_of_a_screen() {
     session.wait_for(at, "ended with 0");
     assert!(!session.output().contains(ENTER));
 }
+
+/// Any user can go through a recording, of whatever machine.
+#[test]
+fn a_recording_is_gone_through_and_played() {
+    if !may_load_probes("a_recording_is_gone_through_and_played") {
+        return;
+    }
+    let workload = Workload::start("mutex", &["--duration", "60s"]).expect("any host can");
+    let path = format!("{}/travel.sched", env!("CARGO_TARGET_TMPDIR"));
+    let pid = workload.pid().to_string();
+    let recorded = Command::new(env!("CARGO_BIN_EXE_schedscope"))
+        .args(["record", "-d", "1500ms", "-o", &path, &pid])
+        .output()
+        .expect("it runs");
+    assert!(recorded.status.success(), "{recorded:?}");
+    drop(workload);
+
+    let script = r#""$0" report --screen "$1" --tick 100ms; echo "ended with $?""#;
+    let mut session = Session::start(script, &path, &[]);
+    let at = session.wait_for(0, ENTER);
+    let at = session.wait_for(at, "waiter/");
+    let mut columns = 80;
+    let mut shows = |session: &mut Session, at: usize, keys: &str, what: &str| {
+        session.press(keys);
+        until(what, || {
+            // Only what changes is written, unless the size does.
+            columns = 170 - columns;
+            session.resize(columns, 24);
+            std::thread::sleep(Duration::from_millis(200));
+            session
+                .output()
+                .get(at..)
+                .unwrap_or_default()
+                .contains(what)
+        });
+        session.output().len()
+    };
+    let at = shows(&mut session, at, "$", "0:01.5 of 0:01.5");
+    let at = shows(&mut session, at, "[", "0:00.5 of");
+    let at = shows(&mut session, at, "0\u{1b}[C\u{1b}[C", "0:00.2 of");
+    let at = shows(&mut session, at, " ", "playing x1");
+    // It stops at the end.
+    let at = shows(&mut session, at, "", "0:01.5 of");
+    let at = shows(&mut session, at, "?", "play faster");
+    session.press("xq");
+    let at = session.wait_for(at, LEAVE);
+    session.wait_for(at, "ended with 0");
+    session.is_as_before();
+}
+
+#[test]
+fn without_a_terminal_a_recording_has_no_screen() {
+    let output = Command::new(env!("CARGO_BIN_EXE_schedscope"))
+        .args(["report", "--screen", "whatever.sched"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("leave it out for a report"), "{message}");
+}

@@ -10,12 +10,14 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use schedscope::core::Snapshot;
 use schedscope::sink::screen::model::{Names, Span};
+use schedscope::sink::screen::view::Place;
 use schedscope::sink::screen::{
-    About, Key, Level, Model, Palette, Row, Screen, Sort, Step, draw, lines,
+    About, Film, Key, Level, Model, Palette, Row, Screen, Sort, Step, Travel, draw, draw_recorded,
+    lines,
 };
 
 use crate::support::expect_file;
-use crate::support::shop::shop;
+use crate::support::shop::{shop, shop_pictures};
 
 const PLAIN: Palette = Palette { colors: false };
 const COLORS: Palette = Palette { colors: true };
@@ -232,6 +234,181 @@ fn lines_have_the_columns_of_their_heading() {
     assert_eq!(line.chars().count(), lines::heading().chars().count());
 }
 
+/// A second in pictures of 100 ms.
+fn film() -> Film {
+    let mut film = Film::default();
+    for picture in shop_pictures(100_000) {
+        assert!(film.wants(picture.at_ns));
+        film.add(picture);
+    }
+    film.is_whole = true;
+    film
+}
+
+/// A screen at the beginning of a recording of a second.
+struct Recorded {
+    film: Film,
+    travel: Travel,
+    model: Model,
+    screen: Screen,
+}
+
+impl Recorded {
+    fn new() -> Self {
+        let mut recorded = Self {
+            film: film(),
+            travel: Travel::new(MS_100),
+            model: named([shop()]),
+            screen: Screen::default(),
+        };
+        recorded.model.rewind();
+        recorded.show();
+        recorded
+    }
+
+    fn press(&mut self, keys: &str) -> u64 {
+        for letter in keys.chars() {
+            let key = match letter {
+                '<' => Key::Left,
+                '>' => Key::Right,
+                letter => Key::Char(letter),
+            };
+            assert!(self.travel.press(key, &self.film), "{letter:?}");
+        }
+        self.at_ms()
+    }
+
+    fn at_ms(&self) -> u64 {
+        (self.travel.at_ns(&self.film) - self.film.start_ns()) / 1_000_000
+    }
+
+    fn show(&mut self) {
+        let at_ns = self.travel.at_ns(&self.film);
+        let tick_ns = self.travel.tick_ns(&self.film);
+        self.film.show(&mut self.model, at_ns, tick_ns);
+        self.screen.refresh(&self.model);
+    }
+
+    fn picture(&mut self, size: (u16, u16)) -> String {
+        self.show();
+        let mut buffer = Buffer::empty(Rect::new(0, 0, size.0, size.1));
+        let place = Place {
+            film: &self.film,
+            travel: &self.travel,
+        };
+        draw_recorded(&mut buffer, &mut self.screen, &self.model, PLAIN, place);
+        text(&buffer)
+    }
+}
+
+const MS_100: u64 = 100_000_000;
+
+#[test]
+fn a_recording_looks_like_this() {
+    let mut recorded = Recorded::new();
+    recorded.press(">>>");
+    let small = recorded.picture((80, 24));
+    expect_file("tests/golden/screen-recorded-80x24.txt", &small);
+    let large = recorded.picture((200, 60));
+    expect_file("tests/golden/screen-recorded-200x60.txt", &large);
+    recorded.press("+ ");
+    press(&mut recorded.screen, &recorded.model, "?");
+    let help = recorded.picture((80, 24));
+    expect_file("tests/golden/screen-recorded-help-80x24.txt", &help);
+}
+
+#[test]
+fn keys_go_through_a_recording() {
+    let mut recorded = Recorded::new();
+    assert_eq!(recorded.at_ms(), 100);
+    assert_eq!(recorded.press(">"), 200);
+    assert_eq!(recorded.press("]"), 1_000, "not beyond the end");
+    assert_eq!(recorded.press("<"), 900);
+    assert_eq!(recorded.press("["), 0);
+    assert_eq!(recorded.press("<"), 0);
+    assert_eq!(recorded.press("$"), 1_000);
+    assert_eq!(recorded.press("0"), 0);
+    // The first waits for a lock, a disk and a CPU ended at 52, 75 and 47 ms, and none after 900 ms.
+    assert_eq!(recorded.press("n"), 100);
+    assert_eq!(recorded.press("N"), 100, "there is none before");
+    let last = recorded.press("$N");
+    assert!((200..=900).contains(&last), "{last}");
+    assert_eq!(recorded.press("n"), last, "there is none after");
+    recorded.press("$");
+    let ticks = [recorded.press("Z>"), recorded.press("z<")];
+    assert_eq!(
+        ticks,
+        [1_000, 900],
+        "a tick of a second, and of a tenth again"
+    );
+}
+
+#[test]
+fn playing_takes_as_long_as_it_took_or_as_fast_as_asked() {
+    let mut recorded = Recorded::new();
+    recorded.travel.wait(MS_100, &recorded.film);
+    assert_eq!(recorded.at_ms(), 100, "it stands still");
+    recorded.press(" ");
+    for _ in 0..4 {
+        recorded.travel.wait(MS_100 / 2, &recorded.film);
+    }
+    assert_eq!(recorded.at_ms(), 300);
+    recorded.press("+");
+    recorded.travel.wait(MS_100, &recorded.film);
+    assert_eq!(recorded.at_ms(), 500);
+    recorded.travel.wait(u64::MAX, &recorded.film);
+    assert_eq!(recorded.at_ms(), 1_000);
+    assert!(!recorded.travel.playing, "it ends there");
+    assert_eq!(recorded.press(" "), 0, "and begins anew");
+}
+
+/// Whichever way a moment was come to, it shows the same; and the whole is what a report says.
+#[test]
+fn a_moment_shows_the_same_from_wherever_it_is_come_to() {
+    let mut stepped = Recorded::new();
+    for _ in 0..9 {
+        stepped.press(">");
+        stepped.show();
+    }
+    let mut jumped = Recorded::new();
+    jumped.press("$");
+    let size = (120, 40);
+    assert_eq!(stepped.picture(size), jumped.picture(size));
+    let back = stepped.press("<<<<");
+    stepped.show();
+    let forth = jumped.press("0>>>>>>");
+    assert_eq!(back, forth);
+    assert_eq!(stepped.picture(size), jumped.picture(size));
+
+    jumped.press("$");
+    jumped.show();
+    let live = named([shop()]);
+    let figures = |model: &Model| format!("{:?}", model.total(Span::Whole).figures);
+    assert_eq!(figures(&jumped.model), figures(&live));
+}
+
+#[test]
+fn pictures_take_bounded_memory() {
+    let pictures = shop_pictures(1_000);
+    assert_eq!(pictures.len(), 1_001);
+    let most = pictures.iter().map(Snapshot::bytes).max().expect("some");
+    let longest = |film: &Film| film.longest_delays(1)[0];
+    let all = film();
+    let mut film = Film::new(most * 5);
+    for mut picture in pictures {
+        // The same, a hundred times as slow.
+        picture.at_ns = all.start_ns() + (picture.at_ns - all.start_ns()) * 100;
+        if film.wants(picture.at_ns) {
+            film.add(picture);
+        }
+        assert!(film.bytes() <= most * 5, "{} of {most}", film.bytes());
+    }
+    assert!(film.len() >= 3, "{}", film.len());
+    assert!(film.every_ns() >= 16 * MS_100, "{}", film.every_ns());
+    assert_eq!(film.start_ns(), all.start_ns());
+    assert_eq!(longest(&film), longest(&all), "no delay is lost");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -242,9 +419,9 @@ proptest! {
             prop_oneof![
                 prop::sample::select(vec![
                     Key::Up, Key::Down, Key::PageUp, Key::PageDown, Key::Home, Key::End, Key::Enter,
-                    Key::Escape, Key::Backspace, Key::Tab,
+                    Key::Escape, Key::Backspace, Key::Tab, Key::Left, Key::Right,
                 ]),
-                prop::sample::select("qshi?/ptag123Sdxjk é".chars().collect::<Vec<_>>()).prop_map(Key::Char),
+                prop::sample::select("qshi?/ptag123Sdxjk é[]0$nNzZ+-".chars().collect::<Vec<_>>()).prop_map(Key::Char),
             ],
             0..40,
         ),
@@ -253,11 +430,15 @@ proptest! {
     ) {
         let model = named([shop(), shop()]);
         let mut screen = Screen::default();
+        let mut recorded = Recorded::new();
         for (number, key) in keys.into_iter().enumerate() {
             let (width, height) = sizes[number % sizes.len()];
             screen.press(key, &model, height);
             let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
             draw(&mut buffer, &mut screen, &model, Palette { colors });
+            recorded.travel.press(key, &recorded.film);
+            recorded.travel.wait(MS_100, &recorded.film);
+            recorded.picture((width, height));
         }
     }
 }

@@ -118,6 +118,12 @@ fn stack(frames: &[&str]) -> Arc<Stack> {
 /// * 102 has no quota from 300 to 390 ms, and from 500 ms on it waits for a pipe;
 /// * 105, whose name is hostile, waits in a call that says nothing, since before the window.
 pub(crate) fn shop() -> Snapshot {
+    let mut pictures = shop_pictures(1_000_000);
+    pictures.pop().expect("one at the end")
+}
+
+/// The same history at its beginning, and each time when so many microseconds have gone by.
+pub(crate) fn shop_pictures(every_us: usize) -> Vec<Snapshot> {
     let mut core = core(&[
         in_call("epoll_pwait", asleep(100, b"shop")),
         on_cpu(101, b"shop-front", 0),
@@ -171,14 +177,24 @@ pub(crate) fn shop() -> Snapshot {
         ]),
         user_stack: Some(7),
     }]);
-    let [cpu0, cpu1] = &script.cpus;
-    core.feed(&[Stream::new(cpu0), Stream::new(cpu1)], at(1_000_000));
-    core.seen_waiting([Seen {
-        tid: 102,
-        left_ns: at(500_000),
-        file: FileKind::Pipe,
-        stack: stack(&["anon_pipe_read", "vfs_read", "ksys_read"]),
-        user_stack: None,
-    }]);
-    core.snapshot()
+    let mut pictures = vec![core.snapshot()];
+    let mut used = [0, 0];
+    for us in (0..=1_000_000).step_by(every_us).skip(1) {
+        let streams = [0, 1].map(|cpu: usize| Stream::new(&script.cpus[cpu][used[cpu]..]));
+        let fed = core.feed(&streams, at(us));
+        for (sum, fed) in used.iter_mut().zip(fed) {
+            *sum += fed;
+        }
+        if us == 1_000_000 {
+            core.seen_waiting([Seen {
+                tid: 102,
+                left_ns: at(500_000),
+                file: FileKind::Pipe,
+                stack: stack(&["anon_pipe_read", "vfs_read", "ksys_read"]),
+                user_stack: None,
+            }]);
+        }
+        pictures.push(core.snapshot());
+    }
+    pictures
 }

@@ -7,17 +7,22 @@
 //! * [`model`]: snapshots to rows, and what has been of late; [`row`] is one of them.
 //! * [`state`]: keys to what is shown and how.
 //! * [`view`]: all of it to the cells of a screen.
+//! * [`film`]: what a recording shows at any moment; [`travel`] moves in it.
 //! * [`lines`]: the same figures as lines, where there is no screen.
 
+pub mod film;
 pub mod lines;
 pub mod model;
 pub mod part;
 pub mod row;
 pub mod state;
+pub mod travel;
 pub mod view;
 
+pub use film::Film;
 pub use model::{About, Model};
 pub use part::{Palette, Part};
 pub use row::{Level, Row, RowKey};
 pub use state::{Key, Screen, Sort, Step};
-pub use view::draw;
+pub use travel::Travel;
+pub use view::{draw, draw_recorded};

@@ -125,6 +125,18 @@ impl Model {
         self.now = Some(snapshot);
     }
 
+    /// Forgets all figures, but not the names: what is taken next may be of any time.
+    pub fn rewind(&mut self) {
+        let (about, names) = (
+            std::mem::take(&mut self.about),
+            std::mem::take(&mut self.names),
+        );
+        *self = Self {
+            names,
+            ..Self::new(about)
+        };
+    }
+
     /// Judges what was of late. Apart from [`Self::take`], since it takes names, which come in between.
     pub fn judge(&mut self) {
         let (Some(now), Some(then)) = (&self.now, self.past.front()) else {

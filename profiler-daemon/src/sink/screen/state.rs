@@ -13,6 +13,10 @@ pub enum Key {
     Up,
     /// One row down.
     Down,
+    /// Back in time, in a recording.
+    Left,
+    /// On in time, in a recording.
+    Right,
     /// A page up.
     PageUp,
     /// A page down.
@@ -223,7 +227,7 @@ impl Screen {
             Key::PageDown => return self.step(self.place + self.page),
             Key::Home | Key::Char('g') => return self.step(0),
             Key::End | Key::Char('G') => return self.step(usize::MAX),
-            Key::Char(_) | Key::Backspace => {}
+            Key::Char(_) | Key::Backspace | Key::Left | Key::Right => {}
         }
         self.refresh(model);
         Step::Stay

@@ -1,10 +1,11 @@
 //! All of it to the cells of a screen.
 //!
 //! From the top: what is measured, the verdict, a line for the sum of all, the rows, the chosen row in
-//! detail, and the keys.
+//! detail, where in a recording it is, and the keys.
 
 mod detail;
 mod overlay;
+mod timeline;
 
 use std::fmt::Write as _;
 
@@ -17,6 +18,7 @@ use super::part::{self, Palette, Part, Parts, shares};
 use super::row::{Level, Row};
 use super::state::{Screen, Sort};
 use crate::sink::text::{duration, safe, shorten, thousands, wrap};
+pub use timeline::Place;
 
 /// A smaller screen has room for nothing but saying so.
 pub const SMALLEST: (u16, u16) = (60, 12);
@@ -26,6 +28,27 @@ const HEAD: u16 = 5;
 
 /// Draws what is shown of the model.
 pub fn draw(buffer: &mut Buffer, screen: &mut Screen, model: &Model, palette: Palette) {
+    draw_all(buffer, screen, model, palette, None);
+}
+
+/// Draws what is shown of the model at a place in a recording, and the place.
+pub fn draw_recorded(
+    buffer: &mut Buffer,
+    screen: &mut Screen,
+    model: &Model,
+    palette: Palette,
+    place: Place<'_>,
+) {
+    draw_all(buffer, screen, model, palette, Some(place));
+}
+
+fn draw_all(
+    buffer: &mut Buffer,
+    screen: &mut Screen,
+    model: &Model,
+    palette: Palette,
+    place: Option<Place<'_>>,
+) {
     let area = buffer.area;
     let mut canvas = Canvas { buffer, palette };
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
@@ -37,11 +60,16 @@ pub fn draw(buffer: &mut Buffer, screen: &mut Screen, model: &Model, palette: Pa
         canvas.text(0, 0, area.width, &message, Style::new());
         return;
     }
+    let foot = 1 + u16::from(place.is_some());
     let detail = detail_height(screen, area.height);
-    let rows = area.height - HEAD - 1 - detail;
+    let rows = area.height - HEAD - foot - detail;
     screen.fit(usize::from(rows));
     canvas.title(area, screen, model);
-    canvas.verdict(area, model);
+    let nothing_yet = match place {
+        Some(_) => "Reading the recording ...",
+        None => "Attaching to the scheduler ...",
+    };
+    canvas.verdict(area, model, nothing_yet);
     let columns = Columns::new(area.width, screen.level);
     canvas.heading(&columns, screen, HEAD - 2);
     canvas.total(&columns, screen, model, HEAD - 1);
@@ -50,9 +78,12 @@ pub fn draw(buffer: &mut Buffer, screen: &mut Screen, model: &Model, palette: Pa
         let below = Rect::new(0, HEAD + rows, area.width, detail);
         canvas.detail(below, screen, model);
     }
-    canvas.keys(area, screen);
+    if let Some(place) = place {
+        canvas.timeline(area, place);
+    }
+    canvas.keys(area, screen, place.is_some());
     if screen.help {
-        canvas.help(area);
+        canvas.help(area, place.is_some());
     }
 }
 
@@ -175,16 +206,13 @@ impl Canvas<'_> {
         self.right(end + 2, 0, room, &modes, style);
     }
 
-    fn verdict(&mut self, area: Rect, model: &Model) {
+    fn verdict(&mut self, area: Rect, model: &Model, nothing_yet: &str) {
         let (text, style) = match model.verdict().first() {
             Some(finding) => (
                 format!("{} {}", finding.text, finding.advice),
                 self.palette.alarm(),
             ),
-            None if model.now().is_none() => (
-                "Attaching to the scheduler ...".to_owned(),
-                self.palette.quiet(),
-            ),
+            None if model.now().is_none() => (nothing_yet.to_owned(), self.palette.quiet()),
             None => return,
         };
         let lines = wrap(&text, usize::from(area.width), 0);
@@ -319,11 +347,15 @@ impl Canvas<'_> {
         }
     }
 
-    fn keys(&mut self, area: Rect, screen: &Screen) {
-        let keys = if screen.typing {
-            "type to filter by name, id or unit   Enter keep   Esc clear"
-        } else {
-            "? help  q quit  s sort  / filter  t level  Enter detail  i idle  space pause"
+    fn keys(&mut self, area: Rect, screen: &Screen, is_recorded: bool) {
+        let keys = match (screen.typing, is_recorded) {
+            (true, _) => "type to filter by name, id or unit   Enter keep   Esc clear",
+            (_, false) => {
+                "? help  q quit  s sort  / filter  t level  Enter detail  i idle  space pause"
+            }
+            (_, true) => {
+                "? help  q quit  Left Right [ ] 0 $ go  n N long waits  space play  + - speed"
+            }
         };
         self.text(0, area.bottom() - 1, area.width, keys, self.palette.quiet());
     }
@@ -356,27 +388,30 @@ fn title(row: &Row, width: u16) -> String {
     shorten(&name, room) + &suffix
 }
 
-/// The newest values as bars of eight heights, by their logarithms: a delay ten times as long must not
-/// hide the others.
+/// The newest values as bars.
 fn sparkline(values: &[u64], width: u16) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    /// The lowest bar is 10 us, and each stands for two and a half times the one below.
-    const BASE_NS: f64 = 10_000.0;
     let newest = values.iter().rev().take(usize::from(width));
-    let bars: String = newest
-        .rev()
-        .map(|&ns| {
-            if ns == 0 {
-                return ' ';
-            }
-            let steps = (ns as f64 / BASE_NS).max(1.0).log(2.5);
-            let place = BARS
-                .iter()
-                .enumerate()
-                .position(|(at, _)| steps < at as f64 + 1.0);
-            BARS[place.unwrap_or(BARS.len() - 1)]
-        })
-        .collect();
+    let bars: String = newest.rev().map(|&ns| bar_of(ns, TREND_NS)).collect();
     let missing = usize::from(width).saturating_sub(values.len());
     " ".repeat(missing) + &bars
+}
+
+/// The lowest bar of a trend is 10 us.
+const TREND_NS: f64 = 10_000.0;
+
+/// Each bar stands for so many times the one below: a delay that is ten times as long must not hide the
+/// others.
+const BAR_STEP: f64 = 2.5;
+
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// A delay as a bar of one of eight heights, the lowest of which stands for this.
+fn bar_of(ns: u64, lowest_ns: f64) -> char {
+    if ns == 0 {
+        return ' ';
+    }
+    let steps = (ns as f64 / lowest_ns).max(1.0).log(BAR_STEP);
+    let mut bars = (1u8..).zip(BARS);
+    let fits = bars.find(|(number, _)| steps < f64::from(*number));
+    fits.map_or('█', |(_, bar)| bar)
 }

@@ -21,13 +21,32 @@ const KEYS: [(&str, &str); 12] = [
     ("?, h", "this help; any key closes it"),
 ];
 
-/// Lines of [`KEYS`].
-const ROWS: u16 = 12;
+const KEYS_OF_A_RECORDING: [(&str, &str); 14] = [
+    ("Left Right", "back or on in time, by a tick"),
+    ("[ ]", "by ten ticks"),
+    ("0 $", "to the start, to the end"),
+    ("n N", "to the next long wait, the one before"),
+    ("space, p", "play, stop"),
+    ("+ -", "play faster, slower"),
+    ("z Z", "shorter ticks, longer ones"),
+    ("Up Down PgUp PgDn", "choose a row (also j k g G)"),
+    ("Enter, d", "the chosen row in detail"),
+    ("s, S", "sort: waiting, P99, max, running, name"),
+    ("/, Esc", "filter by name, id or unit; clear it"),
+    ("t, Tab, 1 2 3", "threads, processes, units"),
+    ("i, a", "idleness, too; figures since the start"),
+    ("q, ?", "end; this help, any key closes it"),
+];
 
 impl Canvas<'_> {
-    pub(super) fn help(&mut self, area: Rect) {
+    pub(super) fn help(&mut self, area: Rect, is_recorded: bool) {
+        let keys: &[(&str, &str)] = if is_recorded {
+            &KEYS_OF_A_RECORDING
+        } else {
+            &KEYS
+        };
         let wide = area.width >= 110;
-        let lines = KEYS.len() + if wide { 0 } else { Part::COUNT.div_ceil(2) + 1 };
+        let lines = keys.len() + if wide { 0 } else { Part::COUNT.div_ceil(2) + 1 };
         let width = if wide { 106 } else { 60 };
         let height = u16::try_from(lines + 2).unwrap_or(u16::MAX).max(15);
         let (width, height) = (width.min(area.width), height.min(area.height));
@@ -44,7 +63,7 @@ impl Canvas<'_> {
         }
         self.frame(Rect::new(x, y, width, height), " Keys ");
         let inside = (x + 2, y + 1, y + height - 1);
-        for (place, (key, what)) in (inside.1..inside.2).zip(KEYS) {
+        for (place, (key, what)) in (inside.1..inside.2).zip(keys) {
             let bold = self.palette.heading();
             self.text(inside.0, place, 18, key, bold);
             self.text(inside.0 + 19, place, 39, what, Style::new());
@@ -53,7 +72,7 @@ impl Canvas<'_> {
             let (x, y) = if wide {
                 (inside.0 + 62, inside.1 + number)
             } else {
-                let below = inside.1 + ROWS + 1;
+                let below = inside.1 + u16::try_from(keys.len()).unwrap_or(0) + 1;
                 (inside.0 + number % 2 * 28, below + number / 2)
             };
             if y >= inside.2 {
