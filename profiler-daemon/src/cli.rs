@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use recordings::size;
 pub use recordings::{Choice, DiffArgs, ExportArgs, Format, Record, ReportOn};
 pub use shown::Shown;
 pub use targets::Targets;

@@ -94,14 +94,22 @@ fn the_table_of_keys_has_all_keys_and_no_other() {
         .expect_err("unknown")
         .to_string();
     for name in [
-        "listen", "web", "ring", "probes", "drain", "metrics", "units", "target",
+        "listen",
+        "web",
+        "ring",
+        "probes",
+        "drain",
+        "metrics",
+        "units",
+        "flight_recorder",
+        "target",
     ] {
         assert!(known.contains(name), "{known}");
     }
     assert_eq!(
         known.matches('`').count(),
-        18,
-        "eight sections and the stranger: {known}"
+        20,
+        "nine sections and the stranger: {known}"
     );
 }
 
@@ -159,8 +167,9 @@ fn unknown_keys_are_named_with_the_nearest() {
         "colour = \"blue\"\n",
         "x.toml:1: unknown key `colour`; known keys: listen, web.config, ring.records_per_cpu, probes.wakeups, \
          probes.reasons, probes.wakers, probes.stacks, \
-         probes.clock, probes.stats_interval, drain.max_interval, metrics.window, units.max, target.name, target.pid, target.tid, \
-         target.comm",
+         probes.clock, probes.stats_interval, drain.max_interval, metrics.window, units.max, flight_recorder.last, \
+         flight_recorder.directory, flight_recorder.max_memory, flight_recorder.files, flight_recorder.when, \
+         target.name, target.pid, target.tid, target.comm",
     );
 }
 

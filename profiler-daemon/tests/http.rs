@@ -226,8 +226,8 @@ async fn other_paths_and_methods_are_refused() {
     assert_eq!(status(&missing), "404");
     assert_eq!(
         body(&missing),
-        "not found: there are /, /metrics, /healthz, /readyz, /api/v1/units, /api/v1/threads and \
-         /api/v1/delays\n"
+        "not found: there are /, /metrics, /healthz, /readyz, /api/v1/units, /api/v1/threads, \
+         /api/v1/delays and /api/v1/recordings\n"
     );
     let posted =
         "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";

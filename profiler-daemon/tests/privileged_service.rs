@@ -3,6 +3,8 @@
 #[path = "support/browser.rs"]
 mod browser;
 mod common;
+#[path = "service/flight.rs"]
+mod flight;
 #[path = "service/manager.rs"]
 mod manager;
 

@@ -434,7 +434,7 @@ async fn a_flight_recorder_keeps_what_was_last() {
         ..settings(&path)
     };
     let (recorder, intake) = storm(flight, 120);
-    let saved = recorder.save().await.expect("it can be written");
+    let saved = recorder.save(None).await.expect("it can be written");
     assert_eq!(saved.path, numbered(&path, 1));
     let bytes = fs::read(&saved.path).expect("it was just written");
     assert_eq!(bytes.len() as u64, saved.bytes);

@@ -211,7 +211,7 @@ pub struct Choice {
 }
 
 /// A number of bytes, such as 500M.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || "expected a number of bytes, such as 64k, 500M or 2G".to_owned();
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {

@@ -5,6 +5,7 @@
 
 mod diagnose;
 pub mod flags;
+mod flight;
 pub mod keys;
 
 use std::collections::HashSet;
@@ -19,6 +20,7 @@ use serde::{Deserialize, de};
 use super::http::Listen;
 use crate::core::{Selector, TargetSpec, UnitNumber};
 pub use flags::{Overrides, ProbeFlags};
+pub use flight::{Conditions, FlightFlags, FlightRecorder};
 
 /// The name that stands for the whole host where targets are named.
 pub const HOST: &str = "host";
@@ -57,6 +59,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Figures by unit.
     pub units: Units,
+    /// What is kept of the last while.
+    pub flight_recorder: FlightRecorder,
     /// Targets that get series of their own.
     #[serde(rename = "target")]
     pub targets: Vec<Target>,
@@ -222,6 +226,7 @@ impl Default for Config {
             drain: Drain::default(),
             metrics: Metrics::default(),
             units: Units::default(),
+            flight_recorder: FlightRecorder::default(),
             targets: Vec::new(),
         }
     }
@@ -317,6 +322,7 @@ impl Config {
             stats_interval,
             window,
             max_units,
+            flight,
             probes,
         } = flags;
         let ProbeFlags {
@@ -343,6 +349,7 @@ impl Config {
         self.drain.max_interval = drain_interval.unwrap_or(self.drain.max_interval);
         self.metrics.window = window.unwrap_or(self.metrics.window);
         self.units.max = max_units.unwrap_or(self.units.max);
+        self.flight_recorder.apply(flight);
         self.targets.extend(target);
         check_targets(&self.targets).map_err(|(_, what)| ConfigError::Combination(what))?;
         Ok(self)

@@ -438,6 +438,18 @@ impl Engine {
         self.intake.tape()
     }
 
+    /// Begins a recording: it holds what the core is given from now on.
+    pub fn begin_recording(&mut self, tape: Tape) -> Result<(), ThreadsError> {
+        let found = self.read_threads()?;
+        self.intake.set_tape(tape);
+        self.intake.begin_part(&found.threads, found.read_ns);
+        // It has to know who has a quota, too.
+        if self.read_quotas_at.is_some() {
+            self.read_quotas_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
     /// Ends the recording: what the core is given from now on is not in it.
     pub fn end_recording(&mut self) {
         self.intake.drop_tape();

@@ -11,6 +11,7 @@ mod format;
 mod guard;
 mod listen;
 mod places;
+mod recordings;
 
 use std::future::Future;
 use std::pin::pin;
@@ -35,6 +36,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::flight::FlightRecorder;
 use crate::sink::api::View;
 use crate::sink::metrics::{Exporter, Scrape};
 use format::Format;
@@ -56,6 +58,11 @@ pub trait Figures: Send + Sync + 'static {
 
     /// Everything that the JSON API shows, as of now.
     fn view(&self) -> impl Future<Output = anyhow::Result<View>> + Send;
+
+    /// What keeps the last while, if anything does.
+    fn flight_recorder(&self) -> Option<&FlightRecorder> {
+        None
+    }
 }
 
 /// What clients can use up.
@@ -139,8 +146,7 @@ struct Pulse {
     changed: Instant,
 }
 
-const PATHS: &str =
-    "/, /metrics, /healthz, /readyz, /api/v1/units, /api/v1/threads and /api/v1/delays";
+const PATHS: &str = "/, /metrics, /healthz, /readyz, /api/v1/units, /api/v1/threads, /api/v1/delays and /api/v1/recordings";
 
 /// What is served where.
 pub fn router<F: Figures>(figures: F, limits: Limits) -> Router {
@@ -162,6 +168,11 @@ pub fn router<F: Figures>(figures: F, limits: Limits) -> Router {
         .route("/api/v1/units", get(api::units::<F>))
         .route("/api/v1/threads", get(api::threads::<F>))
         .route("/api/v1/delays", get(api::delays::<F>))
+        .route(
+            "/api/v1/recordings",
+            get(recordings::list::<F>).post(recordings::write::<F>),
+        )
+        .route("/api/v1/recordings/{name}", get(recordings::fetch::<F>))
         .fallback(|| async {
             let text = format!("not found: there are {PATHS}\n");
             (StatusCode::NOT_FOUND, [(CONTENT_TYPE, TEXT)], text)

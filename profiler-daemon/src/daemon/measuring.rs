@@ -211,7 +211,11 @@ async fn follow_groups(targets: &Targets, handle: &Handle, keeper: &Keeper) -> a
 }
 
 /// Which run this is, and of what.
-fn header(engine: &mut Engine, targets: Vec<recording::facts::Target>, start_ns: u64) -> Header {
+pub(super) fn header(
+    engine: &mut Engine,
+    targets: Vec<recording::facts::Target>,
+    start_ns: u64,
+) -> Header {
     let host = rustix::system::uname();
     let kernel = engine.kernel();
     Header {

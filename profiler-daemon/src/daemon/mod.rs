@@ -7,7 +7,8 @@
 //!   `terminal` what it is drawn on, with `keys` that come from it.
 //! * [`record`]: keeps what figures are made from; [`trigger`] says when a flight recorder writes, and
 //!   [`replay`] reports on a recording, `travel` on a screen; [`diff`] compares two, and [`export`] gives one to other programs.
-//! * [`service`]: measures for good and serves the figures over [`http`].
+//!   `recorder` sees to a recording under way.
+//! * [`service`]: measures for good and serves the figures over [`http`]; [`flight`] keeps the last while.
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
 //! * [`self_check`]: holds some threads' figures against the kernel's own books meanwhile.
@@ -22,6 +23,7 @@ pub mod config;
 pub mod diff;
 pub mod engine;
 pub mod export;
+pub mod flight;
 pub mod gate;
 pub mod http;
 mod keys;
@@ -32,6 +34,7 @@ mod options;
 mod privileges;
 mod progress;
 pub mod record;
+mod recorder;
 pub mod replay;
 mod reporting;
 pub mod self_check;

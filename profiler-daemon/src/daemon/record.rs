@@ -1,40 +1,27 @@
 //! `schedscope record`: measures, and keeps what the figures are made from.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::engine::{Engine, Handle};
+use super::engine::Engine;
 use super::gate;
 use super::measuring::{End, Session};
 use super::options;
 use super::progress::Progress;
+use super::recorder::{LOOK_EVERY, Recording};
 use super::reporting::{self, Printer};
 use super::targets::Targets;
-use super::trigger::{Condition, Watch};
+use super::trigger::Watch;
 use crate::cli::{Record, Reporting};
 use crate::exit::{Exit, Failure};
-use crate::identity::{Keeper, Registry};
-use crate::recording::facts::Process;
-use crate::recording::{Facts, Last, Recorder, SavedFile, Settings, Stop, Summary};
+use crate::identity::Registry;
+use crate::recording::{Last, Recorder, SavedFile, Settings, Stop, Summary};
 use crate::sink::text;
-
-/// Names of processes are gathered this often: who has ended by the end of the recording would have none.
-const NAMES_EVERY: Duration = Duration::from_secs(30);
-
-/// Conditions are looked at this often, and whether the recording goes on.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// Least time from one file of a flight recorder to the next.
-const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Files of a series are not smaller: each begins with what all threads do, and to find that out takes a
 /// while in which a storm fills some megabytes.
 const MIN_ROTATED: u64 = 8 << 20;
-
-/// Processes whose names are kept.
-const MAX_NAMES: usize = 1 << 16;
 
 /// Runs the command; the code is that of the command that was started, if one was.
 pub fn record(args: &Record) -> Result<u8, Failure> {
@@ -76,16 +63,10 @@ pub fn record(args: &Record) -> Result<u8, Failure> {
     let context = runtime.enter();
     let mut session = Session::begin(targets, registry, &options, args.duration, Some(tape))?;
     drop(context);
-    let mut recording = Recording {
-        handle: session.handle.clone(),
-        keeper: session.keeper.clone(),
-        recorder,
-        processes: BTreeMap::new(),
-        named_at: None,
-        saved_at: None,
-    };
+    let (handle, keeper) = (session.handle.clone(), session.keeper.clone());
+    let mut recording = Recording::new(handle, keeper, recorder);
     let (measured, end) = runtime.block_on(async {
-        let end = recording.until_it_ends(&mut session, args).await?;
+        let end = until_it_ends(&mut recording, &mut session, args).await?;
         Ok::<_, anyhow::Error>((session.finish().await?, end))
     })?;
     let command = end.command;
@@ -119,96 +100,49 @@ fn settings(args: &Record) -> Settings {
     }
 }
 
-/// A recording under way.
-struct Recording {
-    handle: Handle,
-    keeper: Keeper,
-    recorder: Recorder,
-    /// Names of processes, those that have ended included.
-    processes: BTreeMap<u32, Process>,
-    named_at: Option<Instant>,
-    /// When a flight recorder last wrote.
-    saved_at: Option<Instant>,
+/// Sees to names, conditions and signals until something ends the recording.
+async fn until_it_ends(
+    recording: &mut Recording,
+    session: &mut Session,
+    args: &Record,
+) -> anyhow::Result<End> {
+    let mut save_now = signal(SignalKind::user_defined1())?;
+    let mut watch = Watch::new(&args.when);
+    let mut progress = Progress::start();
+    let mut ended = Box::pin(session.ended());
+    loop {
+        tokio::select! {
+            end = &mut ended => return end,
+            _ = save_now.recv(), if args.last.is_some() => {
+                progress.clear();
+                save(recording, "SIGUSR1").await;
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                if recording.recorder.stopped().is_some() {
+                    return Ok(End::default());
+                }
+                recording.gather_names().await?;
+                if let Some(condition) = recording.look(&mut watch).await? {
+                    progress.clear();
+                    save(recording, &condition.to_string()).await;
+                }
+                let (records, bytes) = recording.recorder.written();
+                progress.show(|elapsed| shown(elapsed, records, bytes));
+            }
+        }
+    }
 }
 
-impl Recording {
-    /// Sees to names, conditions and signals until something ends the recording.
-    async fn until_it_ends(&mut self, session: &mut Session, args: &Record) -> anyhow::Result<End> {
-        let mut save_now = signal(SignalKind::user_defined1())?;
-        let mut watch = Watch::new(&args.when);
-        let mut progress = Progress::start();
-        let mut ended = Box::pin(session.ended());
-        loop {
-            tokio::select! {
-                end = &mut ended => return end,
-                _ = save_now.recv(), if args.last.is_some() => {
-                    progress.clear();
-                    self.save("SIGUSR1").await;
-                }
-                () = tokio::time::sleep(LOOK_EVERY) => {
-                    if self.recorder.stopped().is_some() {
-                        return Ok(End::default());
-                    }
-                    self.gather_names().await?;
-                    if let Some(condition) = self.look(&mut watch).await? {
-                        progress.clear();
-                        self.save(&condition.to_string()).await;
-                    }
-                    let (records, bytes) = self.recorder.written();
-                    progress.show(|elapsed| shown(elapsed, records, bytes));
-                }
-            }
-        }
-    }
-
-    /// Has the recording know what processes are called and belong to.
-    async fn gather_names(&mut self) -> anyhow::Result<()> {
-        if self.named_at.is_some_and(|at| at.elapsed() < NAMES_EVERY) {
-            return Ok(());
-        }
-        self.named_at = Some(Instant::now());
-        let tgids = |engine: &mut Engine| engine.core().processes().collect::<BTreeSet<u32>>();
-        let tgids = self.handle.ask(tgids).await?.into_iter();
-        let known = self.keeper.known(tgids.take(MAX_NAMES).collect()).await?;
-        for (tgid, known) in known {
-            if self.processes.len() < MAX_NAMES || self.processes.contains_key(&tgid) {
-                self.processes.insert(tgid, reporting::process(known));
-            }
-        }
-        self.recorder.facts(Facts {
-            processes: self.processes.clone(),
-            ..Facts::default()
-        });
-        Ok(())
-    }
-
-    /// A condition that is met, if it is time to write again.
-    async fn look(&self, watch: &mut Watch) -> anyhow::Result<Option<Condition>> {
-        if watch.is_empty() {
-            return Ok(None);
-        }
-        let mut its = watch.clone();
-        let (met, its) = self
-            .handle
-            .ask(move |engine| (its.look(engine.core()), its))
-            .await?;
-        *watch = its;
-        let is_early = self.saved_at.is_some_and(|at| at.elapsed() < SAVE_EVERY);
-        Ok(met.filter(|_| !is_early))
-    }
-
-    /// Writes what a flight recorder keeps, and says so.
-    async fn save(&mut self, why: &str) {
-        self.saved_at = Some(Instant::now());
-        match self.recorder.save().await {
-            Ok(SavedFile { path, time, bytes }) => eprintln!(
-                "{why}: wrote the last {} to {} ({})",
-                text::duration(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
-                path.display(),
-                text::bytes(bytes)
-            ),
-            Err(error) => eprintln!("schedscope: {why}: {error}"),
-        }
+/// Writes what a flight recorder keeps, and says so.
+async fn save(recording: &mut Recording, why: &str) {
+    match recording.save(None).await {
+        Ok(SavedFile { path, time, bytes }) => eprintln!(
+            "{why}: wrote the last {} to {} ({})",
+            text::duration(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+            path.display(),
+            text::bytes(bytes)
+        ),
+        Err(error) => eprintln!("schedscope: {why}: {error}"),
     }
 }
 

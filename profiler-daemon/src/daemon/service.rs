@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::config::{Config, Overrides};
 use super::engine::{Engine, EngineGone, Handle};
+use super::flight::FlightRecorder;
 use super::http::{self, Duty, Figures, Guard, GuardError, Limits, Listen};
 use super::reporting::dropped;
 use super::self_check::{Findings, Pair};
@@ -86,7 +87,9 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
             engine.follow_units(units);
         })
         .await?;
-    let host = Arc::new(Host::new(handle.clone(), keeper, config.metrics.window));
+    let flight = flight_recorder(&config, &handle, &keeper).await?;
+    let window = config.metrics.window;
+    let host = Arc::new(Host::new(handle.clone(), keeper, window, flight.clone()));
     let (stop, mut stopped) = watch::channel(false);
     let server = tokio::spawn(http::serve(
         listener,
@@ -103,10 +106,12 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut write_now = signal(SignalKind::user_defined1())?;
     let life = tokio::spawn(notify::show_life(handle));
     let mut sampler = tokio::spawn(sample_probes(config.probes.stats_interval));
     let recorder = tokio::spawn(record(Arc::clone(&host)));
     let mut gone = std::pin::pin!(watch_over(drain_thread));
+    let mut tended = std::pin::pin!(tend(flight.clone()));
     notify::ready();
     let outcome = loop {
         tokio::select! {
@@ -127,6 +132,8 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
                 }
                 notify::ready();
             }
+            _ = write_now.recv() => write_now_or_say(flight.as_ref()).await,
+            error = &mut tended => break Err(error.into()),
             _ = interrupt.recv() => break Ok(Exit::Done as u8),
             _ = terminate.recv() => break Ok(Exit::Done as u8),
             error = &mut gone => break Err(error.into()),
@@ -165,6 +172,39 @@ async fn watch_over(thread: std::thread::JoinHandle<()>) -> anyhow::Error {
     match ended {
         Ok(Err(_)) => anyhow::anyhow!("the drain thread broke; the lines above say where"),
         _ => anyhow::anyhow!("the drain thread ended"),
+    }
+}
+
+/// The flight recorder, if there is to be one.
+async fn flight_recorder(
+    config: &Config,
+    handle: &Handle,
+    keeper: &Keeper,
+) -> Result<Option<FlightRecorder>, Failure> {
+    let Some(last) = config.flight_recorder.last else {
+        return Ok(None);
+    };
+    let (handle, keeper) = (handle.clone(), keeper.clone());
+    let started = FlightRecorder::start(&config.flight_recorder, last, handle, keeper).await;
+    started
+        .map(Some)
+        .map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// Somebody sent SIGUSR1.
+async fn write_now_or_say(flight: Option<&FlightRecorder>) {
+    const NONE: &str = "SIGUSR1: there is no flight recorder; set flight_recorder.last";
+    match flight {
+        Some(flight) => flight.write_and_say("SIGUSR1").await,
+        None => eprintln!("schedscope: {NONE}"),
+    }
+}
+
+/// Sees to the flight recorder, if there is one. Ends only by an error.
+async fn tend(flight: Option<FlightRecorder>) -> anyhow::Error {
+    match flight {
+        Some(flight) => flight.tend().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -215,10 +255,13 @@ async fn reload(host: &Host, old: &Config, new: &Config) -> Result<(), EngineGon
             }
         })
         .await?;
-    if old.listen != new.listen || options::for_service(old) != options::for_service(new) {
+    let needs_restart = old.listen != new.listen
+        || old.flight_recorder != new.flight_recorder
+        || options::for_service(old) != options::for_service(new);
+    if needs_restart {
         eprintln!(
-            "schedscope: configuration read again; a new listen address, ring size, clock or wakeups \
-             setting needs a restart"
+            "schedscope: configuration read again; a new listen address, flight recorder, ring size, clock \
+             or wakeups setting needs a restart"
         );
     } else {
         eprintln!(
@@ -256,6 +299,7 @@ struct Host {
     kernel: String,
     keeper: Keeper,
     recent: Mutex<Recent>,
+    flight: Option<FlightRecorder>,
 }
 
 /// Takes a snapshot now and then, for the figures of the last minute.
@@ -279,12 +323,18 @@ fn dated_snapshot(engine: &mut Engine) -> (Snapshot, u64) {
 }
 
 impl Host {
-    fn new(engine: Handle, keeper: Keeper, window: Duration) -> Self {
+    fn new(
+        engine: Handle,
+        keeper: Keeper,
+        window: Duration,
+        flight: Option<FlightRecorder>,
+    ) -> Self {
         Self {
             recent: Mutex::new(Recent::new(window)),
             engine,
             kernel: kernel_release(),
             keeper,
+            flight,
         }
     }
 
@@ -343,6 +393,10 @@ impl Figures for Service {
             threads,
             columns: recent.columns().copied().collect(),
         })
+    }
+
+    fn flight_recorder(&self) -> Option<&FlightRecorder> {
+        self.0.flight.as_ref()
     }
 
     async fn events(&self) -> anyhow::Result<u64> {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::chunk::{Chunk, Extent};
@@ -75,6 +75,10 @@ impl History {
 
     /// What comes now can be read without what came before.
     pub(super) fn begin_part(&mut self, start_ns: u64) {
+        // One that nothing came to is none.
+        if self.parts.back().is_some_and(|part| part.chunks.is_empty()) {
+            self.parts.pop_back();
+        }
         self.parts.push_back(Part {
             start_ns,
             until_ns: start_ns,
@@ -105,9 +109,15 @@ impl History {
         }
     }
 
-    /// Writes everything that is kept to the next file, and keeps it.
-    pub(super) fn save(&mut self, header: &Header, facts: &Facts) -> Result<SavedFile, String> {
-        let path = numbered(&self.settings.path, self.saved + 1);
+    /// Writes everything that is kept to this file, or to the next of the series, and keeps it.
+    pub(super) fn save(
+        &mut self,
+        header: &Header,
+        facts: &Facts,
+        path: Option<PathBuf>,
+    ) -> Result<SavedFile, String> {
+        let is_of_series = path.is_none();
+        let path = path.unwrap_or_else(|| numbered(&self.settings.path, self.saved + 1));
         let (start_ns, until_ns) = match (self.parts.front(), self.parts.back()) {
             (Some(first), Some(last)) => (first.start_ns, last.until_ns),
             _ => (0, 0),
@@ -120,11 +130,13 @@ impl History {
         let bytes = self
             .write(&path, &header, facts)
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        self.saved += 1;
-        let keep = self.settings.keep.unwrap_or(u64::MAX);
-        if let Some(oldest) = self.saved.checked_sub(keep).filter(|&number| number > 0) {
-            // Somebody may have taken it away.
-            let _ = std::fs::remove_file(numbered(&self.settings.path, oldest));
+        if is_of_series {
+            self.saved += 1;
+            let keep = self.settings.keep.unwrap_or(u64::MAX);
+            if let Some(oldest) = self.saved.checked_sub(keep).filter(|&number| number > 0) {
+                // Somebody may have taken it away.
+                let _ = std::fs::remove_file(numbered(&self.settings.path, oldest));
+            }
         }
         Ok(SavedFile {
             path,

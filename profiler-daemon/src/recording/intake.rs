@@ -40,6 +40,11 @@ impl Intake {
         self.tape.as_ref()
     }
 
+    /// Begins a recording. [`Self::begin_part`] must follow before anything else.
+    pub fn set_tape(&mut self, tape: Tape) {
+        self.tape = Some(tape);
+    }
+
     /// Ends the recording.
     pub fn drop_tape(&mut self) {
         self.tape = None;

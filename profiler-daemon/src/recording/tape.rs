@@ -4,6 +4,7 @@
 //! the rings' own gaps do.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -28,8 +29,8 @@ pub(super) enum Message {
     /// These threads were found anew: from here on a recording can begin.
     Part(Vec<ThreadRecord>, u64, u64),
     Facts(Box<Facts>),
-    /// Write what is kept in memory to a file.
-    Save(super::writer::Saved),
+    /// Write what is kept in memory to this file, or to the next of a series.
+    Save(Option<PathBuf>, super::writer::Saved),
 }
 
 /// What both sides know.

@@ -145,11 +145,12 @@ impl Recorder {
         self.shared.is_idle()
     }
 
-    /// Writes what is kept in memory to a file. For a recorder with [`Settings::last`].
-    pub async fn save(&self) -> Result<SavedFile, String> {
+    /// Writes what is kept in memory to this file, or to the next of a series. For a recorder with
+    /// [`Settings::last`].
+    pub async fn save(&self, path: Option<PathBuf>) -> Result<SavedFile, String> {
         let (answer, saved) = tokio::sync::oneshot::channel();
         self.shared.sent();
-        let _ = self.messages.send(Message::Save(answer));
+        let _ = self.messages.send(Message::Save(path, answer));
         let gone = || "the thread that writes has ended".to_owned();
         saved.await.map_err(|_| gone())?
     }
@@ -320,9 +321,9 @@ impl Writer {
                 self.flush();
                 self.write_facts();
             }
-            Message::Save(answer) => {
+            Message::Save(path, answer) => {
                 self.flush();
-                let saved = self.save();
+                let saved = self.save(path);
                 let _ = answer.send(saved);
             }
         }
@@ -472,11 +473,11 @@ impl Writer {
         }
     }
 
-    fn save(&mut self) -> Result<SavedFile, String> {
+    fn save(&mut self, path: Option<PathBuf>) -> Result<SavedFile, String> {
         let (Outlet::Memory(history), Some(header)) = (&mut self.outlet, &self.header) else {
             return Err("nothing is kept in memory".to_owned());
         };
-        history.save(header, &self.facts)
+        history.save(header, &self.facts, path)
     }
 
     fn fail(&mut self, error: &io::Error) {

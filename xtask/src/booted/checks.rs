@@ -11,7 +11,7 @@ const TRIAL: &str = include_str!("trial.sh");
 type Check = (&'static str, fn(&Machine) -> Result<()>);
 
 /// All, in their order.
-pub(super) const CHECKS: [Check; 10] = [
+pub(super) const CHECKS: [Check; 11] = [
     ("the package installs and the service starts", installs),
     ("nothing but what is needed is kept of privileges", gives_up),
     ("systemd-analyze rates it 2.0 or better", is_rated),
@@ -28,6 +28,10 @@ pub(super) const CHECKS: [Check; 10] = [
     (
         "it serves on a Unix socket, and on one that systemd opens",
         serves_on_sockets,
+    ),
+    (
+        "its flight recorder writes to its directory and nowhere else",
+        records,
     ),
     ("it stops at once", stops),
     ("the package goes without a trace", goes),
@@ -265,6 +269,32 @@ fn serves_on_sockets(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
+fn records(machine: &Machine) -> Result<()> {
+    machine.run(
+        "cp /etc/schedscope.toml /run/without.toml\n\
+         printf '[flight_recorder]\\nlast = \"5s\"\\n' >>/etc/schedscope.toml\n\
+         systemctl restart schedscope; sleep 1",
+    )?;
+    let post = "exec 3<>/dev/tcp/127.0.0.1/9750; \
+                printf 'POST /api/v1/recordings HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3";
+    let answer = machine.run(post)?;
+    ensure!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    machine.run(
+        "schedscope report /var/lib/schedscope/schedscope-*.sched --output json >/run/flight.json\n\
+         test \"$(stat -c '%U %a' /var/lib/schedscope)\" = 'schedscope 700'\n\
+         test \"$(stat -c '%U %a' /var/lib/schedscope/*.sched)\" = 'schedscope 600'",
+    )?;
+    // Elsewhere it can't write, and says so before it measures for nothing.
+    machine.run(
+        "printf 'directory = \"/etc/schedscope\"\\n' >>/etc/schedscope.toml\n\
+         if systemctl restart schedscope; then exit 1; fi\n\
+         journalctl -u schedscope --no-pager | grep 'give flight_recorder.directory a place'\n\
+         cp /run/without.toml /etc/schedscope.toml\n\
+         systemctl reset-failed schedscope; systemctl restart schedscope",
+    )?;
+    Ok(())
+}
+
 fn stops(machine: &Machine) -> Result<()> {
     machine.run("systemctl restart schedscope; timeout 3 systemctl stop schedscope")?;
     let found = machine.run("systemctl show -p Result -p ExecMainStatus schedscope")?;
@@ -286,10 +316,12 @@ fn goes(machine: &Machine) -> Result<()> {
         "find / -xdev -name '*schedscope*' -not -path '/proc/*' -not -path '/tmp/*' \
          -not -path '/var/lib/prometheus/*' -not -path '/var/log/*'",
     )?;
-    // Directories and links that a configuration may still refer to are the administrator's.
+    // Directories and links that a configuration may still refer to are the administrator's, and so are
+    // recordings.
     ensure!(
         left.lines().all(|path| path.starts_with("/etc/schedscope")
             || path.starts_with("/run/schedscope-root")
+            || path.starts_with("/var/lib/schedscope")
             || path.starts_with("/var/tmp/")),
         "left behind: {left}"
     );

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Listen;
 use super::{ClockChoice, Stacks, Target, Threads};
+use super::{FlightFlags, Listen};
 use super::{
     parse_drain_interval, parse_id, parse_listen, parse_max_units, parse_records, parse_stacks,
     parse_stats_interval, parse_window,
@@ -41,6 +41,10 @@ pub struct Overrides {
     /// Most units that have series of their own, at most 1000 [default: 100]
     #[arg(long, value_name = "COUNT", value_parser = parse_max_units)]
     pub max_units: Option<u16>,
+
+    /// What is kept of the last while.
+    #[command(flatten)]
+    pub flight: FlightFlags,
 
     /// The probes' settings.
     #[command(flatten)]

@@ -142,6 +142,54 @@ pub const KEYS: &[Key] = &[
                   further ones is summed up as \"other\". Each costs some 50 series and at most 100 KiB of memory.",
     },
     Key {
+        path: "flight_recorder.last",
+        value: "\"0s\"",
+        values: "duration, 1s to 1h, or 0s for none",
+        flag: "--flight-last",
+        live: false,
+        meaning: "Keep what happens on the whole host for so long, in memory, and write it to a file on POST \
+                  /api/v1/recordings, on SIGUSR1, or when a condition is met: `schedscope report` reads it. What it costs: \
+                  docs/recording.md. With probes.wakers the file has who woke whom, too.",
+    },
+    Key {
+        path: "flight_recorder.directory",
+        value: "\"/var/lib/schedscope\"",
+        values: "path of a directory",
+        flag: "--flight-directory",
+        live: false,
+        meaning: "Where the files are written. The service's unit lets it write to /var/lib/schedscope and nowhere \
+                  else. Only the service's user may read them.",
+    },
+    Key {
+        path: "flight_recorder.max_memory",
+        value: "\"64M\"",
+        values: "size, 8M or more",
+        flag: "--flight-max-memory",
+        live: false,
+        meaning: "Most memory for it: where it is not enough, less time is kept. A storm of a million switches a second \
+                  takes some 3 MB a second, a host with 10,000 switches a second 50 kB. As much again and 64 MiB at most \
+                  may be on the way.",
+    },
+    Key {
+        path: "flight_recorder.files",
+        value: "8",
+        values: "1 to 1000",
+        flag: "--flight-files",
+        live: false,
+        meaning: "Most files that are kept; the oldest are removed. Each is at most as large as max_memory and a little \
+                  more.",
+    },
+    Key {
+        path: "flight_recorder.when",
+        value: "\"\"",
+        values: "conditions between commas, or \"\" for none",
+        flag: "--flight-when",
+        live: false,
+        meaning: "When a file is written without being asked for, at most every five seconds: run-queue-delay>TIME (a \
+                  thread of a target got a CPU after so long), cpu-wait>TIME or blocked>TIME (one is waiting for so \
+                  long for a CPU, or for something else that is not idleness). It takes a [[target]].",
+    },
+    Key {
         path: "target.name",
         value: "\"web\"",
         values: "1 to 64 bytes, not \"host\", each once",

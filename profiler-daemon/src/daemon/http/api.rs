@@ -64,7 +64,7 @@ impl<S: Default + Copy> Asked<S> {
     }
 }
 
-type Answer = Result<Response, Response>;
+pub(super) type Answer = Result<Response, Response>;
 
 /// `GET /api/v1/units?sort=&limit=&filter=`
 pub(super) async fn units<F: Figures>(
@@ -113,7 +113,7 @@ async fn view<F: Figures>(shared: &Shared<F>) -> Result<Arc<View>, Response> {
         .map_err(|why| unavailable(&why))
 }
 
-fn json(answer: &impl Serialize) -> Response {
+pub(super) fn json(answer: &impl Serialize) -> Response {
     match serde_json::to_vec(answer) {
         Ok(body) => {
             let headers = [
