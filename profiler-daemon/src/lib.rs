@@ -8,9 +8,11 @@
 //! * [`identity`]: whom processes belong to: units, containers, pods.
 //! * [`sink`]: figures become reports and metrics.
 //! * [`daemon`]: what drives the flow, and the commands: [`cli`] is the command line, [`exit`] how they end.
-//! * [`generate`]: man pages and completions, from the command line's definition.
+//! * [`generate`]: man pages and completions, from the command line's definition; [`completion`] is what only the
+//!   host knows of that.
 
 pub mod cli;
+pub mod completion;
 pub mod core;
 pub mod daemon;
 pub mod exit;

@@ -3,11 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap_complete::CompleteEnv;
 use schedscope::cli::{Cli, Command};
+use schedscope::completion::VARIABLE;
 use schedscope::exit::Failure;
 use schedscope::{daemon, generate};
 
 fn main() -> ExitCode {
+    // A shell that completes a command line asks with a variable; that ends the process, too.
+    CompleteEnv::with_factory(generate::completed)
+        .var(VARIABLE)
+        .complete();
     // clap ends the process itself, with code 2 for wrong usage.
     let cli = Cli::parse();
     match run(&cli.command) {

@@ -1,5 +1,7 @@
 //! The report on a known history, as JSON and as a table; and the live screen.
 
+#[path = "report/completion.rs"]
+mod completion;
 mod screen;
 mod support;
 

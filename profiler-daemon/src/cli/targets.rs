@@ -4,26 +4,29 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
+
+use crate::completion;
 
 /// Targets: any number of them, of any kind.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Targets, as many as you like")]
 pub struct Targets {
     /// Process to measure: all its threads, those to come included
-    #[arg(value_name = "PID")]
+    #[arg(value_name = "PID", add = ArgValueCandidates::new(completion::pids))]
     pub pid: Vec<u32>,
 
     /// Measure one thread
-    #[arg(long, value_name = "TID")]
+    #[arg(long, value_name = "TID", add = ArgValueCandidates::new(completion::tids))]
     pub tid: Vec<u32>,
 
     /// Measure all threads whose name fits (`*` and `?` as in a shell)
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = ArgValueCandidates::new(completion::comms))]
     pub comm: Vec<String>,
 
     /// Measure all processes of a systemd unit, container or pod, by the name that reports show for it
     /// (`*` and `?` as in a shell; `.service` can be left out)
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = ArgValueCandidates::new(completion::units))]
     pub unit: Vec<String>,
 
     /// Measure all processes of a control group and of those below it, such as system.slice
@@ -31,7 +34,7 @@ pub struct Targets {
     pub cgroup: Vec<PathBuf>,
 
     /// Measure all processes of a container, by its name or the first digits of its id
-    #[arg(long, value_name = "NAME|ID")]
+    #[arg(long, value_name = "NAME|ID", add = ArgValueCandidates::new(completion::containers))]
     pub container: Vec<String>,
 
     /// Measure the processes that a PID or a COMMAND has started or will start, too, and what those start

@@ -313,7 +313,9 @@ fn no_group(kind: &str, value: &str, registry: &mut Registry) -> Failure {
     Failure::no_target(message)
 }
 
-fn is_container(label: &str) -> bool {
+/// Whether a unit with this label is a container.
+#[must_use]
+pub fn is_container(label: &str) -> bool {
     !label.starts_with('/') && (label.contains(':') || label.matches('/').count() == 2)
 }
 

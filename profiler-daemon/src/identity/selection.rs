@@ -63,7 +63,9 @@ fn unit_names(label: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The name of a container, from `docker:NAME` or `NAMESPACE/POD/NAME`.
-fn container_name(label: &str) -> &str {
+/// The name of a container, or its id, from the label of its unit.
+#[must_use]
+pub fn container_name(label: &str) -> &str {
     let after_slash = label.rsplit('/').next().unwrap_or(label);
     match after_slash.split_once(':') {
         Some((_, name)) => name,

@@ -68,7 +68,7 @@ fn what_is_kept_is_written_listed_and_fetched() {
         head.contains(&format!("location: /api/v1/recordings/{name}")),
         "{head}"
     );
-    assert_eq!(files(&service), [written.clone()]);
+    assert_eq!(files(&service), std::slice::from_ref(&written));
 
     // Again at once is too soon.
     let (head, _) = ask(&service, "POST", "/api/v1/recordings", "");

@@ -272,7 +272,7 @@ fn serves_on_sockets(machine: &Machine) -> Result<()> {
 fn records(machine: &Machine) -> Result<()> {
     machine.run(
         "cp /etc/schedscope.toml /run/without.toml\n\
-         printf '[flight_recorder]\\nlast = \"5s\"\\n' >>/etc/schedscope.toml\n\
+         sed -i 's/^#last = .*/last = \"5s\"/' /etc/schedscope.toml\n\
          systemctl restart schedscope; sleep 1",
     )?;
     let post = "exec 3<>/dev/tcp/127.0.0.1/9750; \
@@ -286,7 +286,7 @@ fn records(machine: &Machine) -> Result<()> {
     )?;
     // Elsewhere it can't write, and says so before it measures for nothing.
     machine.run(
-        "printf 'directory = \"/etc/schedscope\"\\n' >>/etc/schedscope.toml\n\
+        "sed -i 's|^#directory = .*|directory = \"/etc/schedscope\"|' /etc/schedscope.toml\n\
          if systemctl restart schedscope; then exit 1; fi\n\
          journalctl -u schedscope --no-pager | grep 'give flight_recorder.directory a place'\n\
          cp /run/without.toml /etc/schedscope.toml\n\
