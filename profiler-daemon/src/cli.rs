@@ -25,8 +25,15 @@ use crate::daemon::config::{Overrides, ProbeFlags};
     about,
     long_about = "Schedscope watches the kernel's scheduler and tells, for every thread, how long it ran, how long it\n\
         waited for a CPU (run-queue delay) and how long it waited for something else.",
-    after_help = "Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration, 3 not allowed by the kernel\n\
-        or a permission, 4 no such target, 5 damaged input. `attach -- COMMAND` returns the command's own code.",
+    after_help = "Examples:\n  \
+        schedscope check                           what this host allows\n  \
+        schedscope top                             what all threads do, on a live screen\n  \
+        schedscope attach 1234 -d 10s              a process for ten seconds, and a report\n  \
+        schedscope record -o stall.sched -d 1m     everything, to report on it later\n  \
+        schedscope run                             a service that Prometheus scrapes\n\n\
+        `schedscope COMMAND --help` has examples for each. Exit codes: 0 done, 1 internal error, 2 wrong usage \
+        or configuration, 3 not allowed by the kernel or a permission, 4 no such target, 5 damaged input. \
+        `attach -- COMMAND` returns the command's own code.",
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100
@@ -76,15 +83,15 @@ pub enum Command {
 #[command(
     override_usage = "schedscope attach [OPTIONS] [PID]... [-- COMMAND [ARG]...]",
     after_help = "Examples:\n  \
-        schedscope attach 1234 --duration 10s          all threads of process 1234, for ten seconds\n  \
-        schedscope attach 1234 --follow                with all processes that it starts, until Ctrl-C\n  \
-        schedscope attach --unit nginx -d 10s          all processes of nginx.service\n  \
-        schedscope attach --container web 1234         a container and a process: a report for each\n  \
-        schedscope attach --comm 'nginx*' -d 5s        every thread with such a name\n  \
-        schedscope attach 1234 -d 1m --worst 10        the ten longest waits, with who kept whom\n  \
-        schedscope attach --output json 1234 -d 1m     for other programs; the schema is in the documentation\n  \
-        schedscope attach -- make -j8                  a command, from its first instruction to its exit\n\n\
-        Without --duration it measures until Ctrl-C or until the targets have ended; the report comes in any\n\
+        schedscope attach 1234 --duration 10s       process 1234, for ten seconds\n  \
+        schedscope attach 1234 --follow             with all that it starts, until Ctrl-C\n  \
+        schedscope attach --unit nginx -d 10s       all processes of nginx.service\n  \
+        schedscope attach --container web 1234      both: a report for each\n  \
+        schedscope attach --comm 'nginx*' -d 5s     every thread with such a name\n  \
+        schedscope attach 1234 -d 1m --worst 10     the ten longest waits of each kind\n  \
+        schedscope attach --output json 1234 -d 1m  for other programs\n  \
+        schedscope attach -- make -j8               a command, from start to exit\n\n\
+        Without --duration it measures until Ctrl-C or until the targets have ended; the report comes in any \
         case. Of several targets, a thread counts for the first that takes it."
 )]
 pub struct Attach {
@@ -117,10 +124,10 @@ pub struct Attach {
 /// `schedscope top`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
-        schedscope top                                 the live screen; ? there shows the keys\n  \
-        schedscope top --interval 1s                   a line of figures each second, like vmstat\n  \
-        schedscope top -d 10s > report.txt             without a terminal: a report on the whole host\n  \
-        schedscope top -d 1m --output json | jq .      the same for programs\n\n\
+        schedscope top                             the live screen; ? there shows the keys\n  \
+        schedscope top --interval 1s               a line a second, like vmstat\n  \
+        schedscope top -d 10s > report.txt         without a terminal: a report\n  \
+        schedscope top -d 1m --output json | jq .  the same for programs\n\n\
         NO_COLOR=1 leaves out the colors: every part of a bar has a letter, too.")]
 pub struct Top {
     /// How long to measure, such as 10s, 500ms or 2m; until q or Ctrl-C without it
@@ -186,10 +193,12 @@ pub enum Output {
 /// `schedscope run`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
-    schedscope run                                        defaults: http://127.0.0.1:9750/metrics\n  \
-    schedscope run --config /etc/schedscope.toml          targets and settings from a file\n  \
-    schedscope run --listen 127.0.0.1:9999                another address\n\n\
-    SIGHUP reads the configuration again; SIGTERM and Ctrl-C end the service.")]
+    schedscope run                                http://127.0.0.1:9750/metrics\n  \
+    schedscope run --config /etc/schedscope.toml  targets and settings from a file\n  \
+    schedscope run --listen 127.0.0.1:9999        another address\n  \
+    schedscope run --flight-last 30s              with a flight recorder\n\n\
+    SIGHUP reads the configuration again; SIGUSR1 has the flight recorder write; SIGTERM and Ctrl-C end the \
+    service.")]
 pub struct Run {
     /// Configuration file (TOML); the flags below overrule it
     #[arg(short, long, value_name = "FILE")]
@@ -202,7 +211,10 @@ pub struct Run {
 
 /// `schedscope check`.
 #[derive(Args, Debug)]
-#[command(after_help = "Exit code 0 if scheduling can be measured here, 3 if not.")]
+#[command(after_help = "Examples:\n  \
+    schedscope check                what can be measured here, and what follows from the rest\n  \
+    schedscope check --output json  the same for programs\n\n\
+    Exit code 0 if scheduling can be measured here, 3 if not.")]
 pub struct Check {
     /// How to report
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -247,6 +259,34 @@ mod tests {
             let argument = command.get_arguments().find(|its| its.get_id() == option);
             let heading = argument.expect("it has that option").get_help_heading();
             assert_eq!(heading, None, "{option} of {}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_can_be_parsed() {
+        let cli = Cli::command();
+        let commands = cli.get_subcommands().filter(|its| !its.is_hide_set());
+        for command in commands.chain([&cli]) {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let lines = help
+                .lines()
+                .filter(|line| line.starts_with("  schedscope "));
+            let mut count = 0;
+            for line in lines {
+                count += 1;
+                // What the example says ends at two spaces, where what it does begins.
+                let words = line.trim().split("  ").next().unwrap_or_default();
+                let words = words
+                    .split(" > ")
+                    .flat_map(|words| words.split(" | "))
+                    .next();
+                let words = words.unwrap_or_default();
+                let words = words.split_whitespace().map(|word| word.trim_matches('\''));
+                let parsed = Cli::try_parse_from(words);
+                assert!(parsed.is_ok(), "{line}: {parsed:?}");
+            }
+            assert!(count >= 2, "{}: {help}", command.get_name());
         }
     }
 

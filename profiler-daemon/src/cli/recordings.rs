@@ -14,15 +14,16 @@ use crate::daemon::trigger::Condition;
 #[command(
     override_usage = "schedscope record [OPTIONS] -o FILE [PID]... [-- COMMAND [ARG]...]",
     after_help = "Examples:\n  \
-        schedscope record -o stall.sched -d 1m                  the whole host, for a minute\n  \
-        schedscope record -o stall.sched 1234 -d 1m             the same; its report is on process 1234\n  \
-        schedscope record -o make.sched --output table -- make  a command, with the report at once\n  \
-        schedscope record -o day.sched --max-size 1G --rotate 8 day.sched.1, .2, ...: the newest 8 GB are kept\n  \
-        schedscope record -o stall.sched --last 30s --when 'run-queue-delay>50ms' --unit shop\n                                                          \
-        the half minute before each such delay\n  \
-        schedscope report stall.sched                           read it, here or elsewhere\n\n\
-        All threads of the host are in a recording, so any of them can be reported on later; a target says on\n\
-        whom to report by default, and whose kernel stacks to take."
+        schedscope record -o stall.sched -d 1m       the whole host, for a minute\n  \
+        schedscope record -o stall.sched 1234 -d 1m  the same; the report is on process 1234\n  \
+        schedscope record -o make.sched -- make      a command\n  \
+        schedscope record -o day.sched --max-size 1G --rotate 8\n      \
+        day.sched.1, .2, ...: the newest 8 GB are kept\n  \
+        schedscope record -o stall.sched --last 30s --unit shop --when 'cpu-wait>50ms'\n      \
+        the half minute before each such wait\n\n\
+        `schedscope report stall.sched` reads it, here or elsewhere. All threads of the host are in a recording, \
+        so any of them can be reported on later; a target says on whom to report by default, and whose kernel \
+        stacks to take."
 )]
 pub struct Record {
     /// Where to record to; with --rotate or --last, numbers are appended
@@ -84,12 +85,12 @@ pub struct Record {
 /// `schedscope report`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
-    schedscope report stall.sched                        on the target that it was made for\n  \
-    schedscope report stall.sched --comm 'nginx*'        on others: everybody is in it\n  \
-    schedscope report stall.sched --from 10s --to 12s    two seconds of it\n  \
-    schedscope report stall.sched --output json          for other programs\n  \
-    schedscope report stall.sched --screen               the live screen, at any moment of it; ? shows the keys\n\n\
-    Reading a recording needs no privileges and no kernel. Exit code 5: it is damaged, and what is whole of it\n\
+    schedscope report stall.sched                      on whom it was made for\n  \
+    schedscope report stall.sched --comm 'nginx*'      on others: everybody is in it\n  \
+    schedscope report stall.sched --from 10s --to 12s  two seconds of it\n  \
+    schedscope report stall.sched --output json        for other programs\n  \
+    schedscope report stall.sched --screen             back and forth in time\n\n\
+    Reading a recording needs no privileges and no kernel. Exit code 5: it is damaged, and what is whole of it \
     is reported.")]
 pub struct ReportOn {
     /// The recording
@@ -116,10 +117,10 @@ pub struct ReportOn {
 /// `schedscope diff`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
-    schedscope diff monday.sched tuesday.sched                   on the targets that they were made for\n  \
-    schedscope diff monday.sched tuesday.sched --unit shop       on a unit\n  \
-    schedscope diff before.sched after.sched --output json       for other programs\n\n\
-    Both are cut into blocks; what differs by more than the blocks of one recording do is told as better or\n\
+    schedscope diff monday.sched tuesday.sched              on whom they were made for\n  \
+    schedscope diff monday.sched tuesday.sched --unit shop  on a unit\n  \
+    schedscope diff before.sched after.sched --output json  for other programs\n\n\
+    Both are cut into blocks; what differs by more than the blocks of one recording do is told as better or \
     worse, the rest as noise. From eight blocks on something is concluded: record for ten seconds or more.")]
 pub struct DiffArgs {
     /// The recording to compare with

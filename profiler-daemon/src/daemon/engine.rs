@@ -48,6 +48,10 @@ const DRAIN_NICE: i32 = -20;
 /// Threads are read again this long after records were lost, to find out what that concerns.
 const RESYNC_AFTER: Duration = Duration::from_secs(1);
 
+/// And this many times as long after as the last time took: with very many threads reading them is itself what
+/// rings overflow by.
+const RESYNC_SHARE: u32 = 20;
+
 /// A wait that goes on this long, and whose reason is not known, is looked at.
 const LOOK_AFTER_NS: u64 = 1_000_000_000;
 
@@ -95,6 +99,8 @@ pub struct Engine {
     /// Threads that were there at the start and that the kernel shows to no BPF program.
     hidden: usize,
     resync_at: Option<Instant>,
+    /// Least time to the next one.
+    resync_pause: Duration,
     calibrated_at: Instant,
     witness: Witness,
     user_stacks: Option<UserStacks>,
@@ -151,6 +157,7 @@ impl Engine {
             lost: 0,
             hidden: 0,
             resync_at: None,
+            resync_pause: Duration::ZERO,
             calibrated_at: Instant::now(),
             witness,
             user_stacks,
@@ -373,15 +380,17 @@ impl Engine {
         let lost = self.intake.core().lost();
         if lost != self.lost {
             self.lost = lost;
-            self.resync_at = Some(Instant::now() + RESYNC_AFTER);
+            self.resync_at = Some(Instant::now() + RESYNC_AFTER.max(self.resync_pause));
         }
         if self.resync_at.is_some_and(|at| Instant::now() >= at) {
             self.resync_at = None;
+            let start = Instant::now();
             // Failing leaves doubt where there was doubt: nothing to undo.
             if let Ok(found) = self.read_threads() {
                 self.work.resyncs += 1;
                 self.intake.found(&found.threads, found.read_ns);
             }
+            self.resync_pause = start.elapsed() * RESYNC_SHARE;
         }
     }
 

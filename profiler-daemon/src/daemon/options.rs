@@ -22,15 +22,22 @@ pub(super) fn for_attach(flags: &ProbeFlags, user_stacks: bool) -> Options {
     }
 }
 
-/// Wakeups double the records, and what is measured by hand is often a storm: twice the service's
-/// rings, 2 MiB a CPU, unless there are so many CPUs that it adds up.
+/// What is measured by hand is often a storm, with wakeups in its records, on CPUs that all want to run
+/// something else than the drain thread: rings for a sixth of a second of the fastest switching known (1.5
+/// million records a second and CPU), unless there are so many CPUs that it adds up.
 fn attach_ring_records() -> u32 {
-    const MANY_CPUS: usize = 64;
+    const MOST: u32 = 1 << 18;
+    /// Records in all rings together: 64 MiB.
+    const ALL: u32 = 1 << 21;
     let default = Options::default().ring_records;
-    match aya::util::nr_cpus() {
-        Ok(cpus) if cpus <= MANY_CPUS => 2 * default,
-        _ => default,
-    }
+    let cpus = aya::util::nr_cpus()
+        .ok()
+        .and_then(|cpus| u32::try_from(cpus).ok());
+    let each = cpus
+        .and_then(|cpus| ALL.checked_div(cpus))
+        .unwrap_or(default);
+    let power = each.checked_ilog2().map_or(default, |power| 1 << power);
+    power.clamp(default, MOST)
 }
 
 /// Settings for the service.

@@ -36,6 +36,10 @@ pub(crate) const SIDE_BYTES: u32 = 256 * 1024;
 /// A ring that is a quarter full wakes the daemon: there is time for it to come, whatever it did.
 const DOORBELL_DIVISOR: u32 = 4;
 
+/// But so many records wake it in any case: what it reads is still in the CPU's cache then, and a larger ring
+/// is all reserve for when it is held up.
+const DOORBELL_RECORDS: u32 = 16_384;
+
 /// `EPERM`, the kernel's answer to a missing capability.
 const EPERM: i32 = rustix::io::Errno::PERM.raw_os_error();
 
@@ -94,7 +98,7 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
     drop(btf);
     config.ring_records = records;
     config.ring_limit = records - records / RESERVE_DIVISOR;
-    config.doorbell_mask = records / DOORBELL_DIVISOR - 1;
+    config.doorbell_mask = (records / DOORBELL_DIVISOR).min(DOORBELL_RECORDS) - 1;
     config.side_mark = SIDE_BYTES / DOORBELL_DIVISOR;
     let types = aya::Btf::from_sys_fs().map_err(|error| no_btf(io::Error::other(error)))?;
 

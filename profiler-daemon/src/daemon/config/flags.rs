@@ -55,8 +55,8 @@ pub struct Overrides {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Probes")]
 pub struct ProbeFlags {
-    /// Records that the ring of each CPU holds: a power of two, 32 bytes each; attach takes twice the
-    /// default [default: 32768]
+    /// Records that the ring of each CPU holds: a power of two, 32 bytes each; what measures by hand takes
+    /// up to 262144, and 64 MiB for all CPUs together [default: 32768]
     #[arg(long, value_name = "COUNT", value_parser = parse_records)]
     pub ring_records: Option<u32>,
 
