@@ -4,29 +4,31 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use clap_complete::ArgValueCandidates;
 
 use crate::completion;
+use crate::daemon::config::parse_id;
 
 /// Targets: any number of them, of any kind.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Targets, as many as you like")]
 pub struct Targets {
     /// Process to measure: all its threads, those to come included
-    #[arg(value_name = "PID", add = ArgValueCandidates::new(completion::pids))]
+    #[arg(value_name = "PID", value_parser = id, add = ArgValueCandidates::new(completion::pids))]
     pub pid: Vec<u32>,
 
     /// Measure one thread
-    #[arg(long, value_name = "TID", add = ArgValueCandidates::new(completion::tids))]
+    #[arg(long, value_name = "TID", value_parser = id, add = ArgValueCandidates::new(completion::tids))]
     pub tid: Vec<u32>,
 
     /// Measure all threads whose name fits (`*` and `?` as in a shell)
-    #[arg(long, value_name = "GLOB", add = ArgValueCandidates::new(completion::comms))]
+    #[arg(long, value_name = "GLOB", value_parser = NonEmptyStringValueParser::new(), add = ArgValueCandidates::new(completion::comms))]
     pub comm: Vec<String>,
 
     /// Measure all processes of a systemd unit, container or pod, by the name that reports show for it
     /// (`*` and `?` as in a shell; `.service` can be left out)
-    #[arg(long, value_name = "GLOB", add = ArgValueCandidates::new(completion::units))]
+    #[arg(long, value_name = "GLOB", value_parser = NonEmptyStringValueParser::new(), add = ArgValueCandidates::new(completion::units))]
     pub unit: Vec<String>,
 
     /// Measure all processes of a control group and of those below it, such as system.slice
@@ -44,4 +46,9 @@ pub struct Targets {
     /// Start this command and measure it; its exit code is passed on
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// The id of a process or thread.
+fn id(text: &str) -> Result<u32, String> {
+    parse_id(text).map_err(|error| format!("{error}; --comm '{text}*' measures by name"))
 }

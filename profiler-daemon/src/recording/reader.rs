@@ -20,7 +20,7 @@ use crate::core::decode::Event;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It can't be read at all.
-    #[error("cannot read it: {0}")]
+    #[error("cannot read it: {0}; give the path of a file that `schedscope record` made")]
     Io(#[from] io::Error),
     /// There is nothing in it.
     #[error("it is empty: the recording ended before its first byte was written")]
