@@ -45,6 +45,7 @@ fn header(start_ns: u64) -> Header {
         wire_version: WIRE_VERSION,
         arch: std::env::consts::ARCH.to_owned(),
         host: "build".to_owned(),
+        boot_id: "b6f3".to_owned(),
         kernel: "6.18.0".to_owned(),
         cpus: 3,
         clock: "run-queue".to_owned(),

@@ -144,7 +144,9 @@ pub struct DiffArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     schedscope export perfetto stall.sched -o stall.pftrace      open it in https://ui.perfetto.dev\n  \
-    schedscope export folded stall.sched -o stall.folded         for flamegraph.pl and the like: off-CPU time\n  \
+    schedscope export svg stall.sched -o stall.svg               flame graph of off-CPU time, for a browser\n  \
+    schedscope export svg-runqueue stall.sched -o queued.svg     flame graph of waiting for a CPU, and for whom\n  \
+    schedscope export folded stall.sched -o stall.folded         for flamegraph.pl, speedscope and the like\n  \
     schedscope export pprof stall.sched -o stall.pb              pprof -http=: stall.pb\n  \
     schedscope export csv stall.sched --pid 1234 -o stall.csv    a line for each time that a thread did something")]
 pub struct ExportArgs {
@@ -170,12 +172,34 @@ pub struct ExportArgs {
 pub enum Format {
     /// For the Perfetto UI: what each thread did, who was on each CPU, and who woke whom
     Perfetto,
-    /// Off-CPU time as folded stacks, for flame graphs
+    /// Time off the CPU as folded stacks, for flame graph programs
     Folded,
-    /// Off-CPU time for pprof
+    /// Time on a run queue as folded stacks: whose doing it was
+    FoldedRunqueue,
+    /// A flame graph of time off the CPU, for a browser; plain idleness is left out
+    Svg,
+    /// A flame graph of time on a run queue: whose doing it was
+    SvgRunqueue,
+    /// Time off the CPU for pprof
     Pprof,
     /// A line for each time that a thread did something
     Csv,
+    /// The report, a line for each target
+    Json,
+}
+
+impl Format {
+    /// Whether a terminal can't show it.
+    #[must_use]
+    pub fn is_binary(self) -> bool {
+        matches!(self, Self::Perfetto | Self::Pprof)
+    }
+
+    /// Whether a report with each thread goes into it.
+    #[must_use]
+    pub fn has_threads(self) -> bool {
+        matches!(self, Self::Json)
+    }
 }
 
 /// Whom a report on a recording is about, and when.

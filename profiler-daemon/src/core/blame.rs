@@ -16,7 +16,7 @@ const MAX_LINKS: usize = 8;
 const MAX_CULPRITS: usize = 5;
 
 /// Culprits of one wait that are told apart: of more, each has little.
-const MAX_KNOWN: usize = 256;
+pub(super) const MAX_KNOWN: usize = 256;
 
 /// Everything that is asked who did what.
 pub(super) struct Witnesses<'a> {
@@ -38,6 +38,11 @@ impl Culprits {
         } else if self.0.len() < MAX_KNOWN {
             self.0.push((runner, duration_ns));
         }
+    }
+
+    /// All of them, with how long each had it.
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (Runner, u64)> {
+        self.0.into_iter()
     }
 
     /// Those with most of it.

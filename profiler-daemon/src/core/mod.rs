@@ -80,7 +80,7 @@ pub use state::WaitState;
 pub use tally::Tally;
 pub use target::{Selector, TargetSpec};
 pub use thread::{Comm, Identity};
-pub use trail::{Doing, Span};
+pub use trail::{Culprit, Doing, Span, Trail};
 pub use units::{UnitNews, UnitNumber, UnitSnapshot};
 pub use who::{Waker, WakerKind, Who};
 pub use why::Seen;
@@ -280,13 +280,13 @@ impl Core {
     }
 
     /// What threads of targets did, as far as that was booked since this was last asked.
-    pub fn take_trail(&mut self) -> Vec<Span> {
+    pub fn take_trail(&mut self) -> Trail {
         self.machine.take_trail()
     }
 
     /// What threads of targets are doing now, up to the watermark.
     #[must_use]
-    pub fn open_trail(&self) -> Vec<Span> {
+    pub fn open_trail(&self) -> Trail {
         self.machine.open_trail(self.watermark_ns)
     }
 

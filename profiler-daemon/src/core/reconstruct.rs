@@ -81,8 +81,8 @@ impl Reconstruction {
         self.window_start_ns = Some(start_ns);
         self.counts = Counts::default();
         self.spans.conflicts = Conflicts::default();
-        if let Some(trail) = &mut self.spans.trail {
-            trail.clear();
+        if let Some(notes) = &mut self.spans.notes {
+            notes.clear();
         }
         self.spans.ledger.host = Figures::default();
         self.spans.ledger.inflicted = Ranking::default();

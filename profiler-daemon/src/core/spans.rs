@@ -15,7 +15,7 @@ use super::spent::{Cause, Origin, Share, Spent};
 use super::target::Ledger;
 use super::thread::{NEVER, State, Thread};
 use super::timeline::Runner;
-use super::trail::{Doing, Span};
+use super::trail::{Doing, Notes};
 use super::units::UnitNumber;
 
 /// The kernel's delay and ours may differ by this much, or by one part in a hundred: the time in
@@ -68,7 +68,7 @@ pub(super) struct Spans {
     pub(super) held: Vec<Held>,
     pub(super) conflicts: Conflicts,
     /// What is booked for targets, one by one, if somebody wants that.
-    pub(super) trail: Option<Vec<Span>>,
+    pub(super) notes: Option<Notes>,
     /// Everything up to here may have been shown to somebody: no record can change it any more.
     pub(super) shown_ns: u64,
     /// The kernel stamps what it enqueues (some record said so). Then nobody needs wakeup records,
@@ -168,6 +168,7 @@ impl Spans {
         } else {
             HOST_STEPS
         };
+        let held_before = self.held.len();
         let (held, victim_tid, victim_unit) = (&mut self.held, thread.tid, thread.unit);
         let mut named_ns = 0;
         let note = |runner, time_ns: Range<u64>| {
@@ -182,7 +183,7 @@ impl Spans {
             });
         };
         let causes = self.queues.divide(thread, time_ns.clone(), steps, note);
-        self.note(thread, &time_ns, Doing::Queued(causes));
+        self.note_queued(thread, &time_ns, Doing::Queued(causes), held_before);
         for (cause, duration_ns) in Cause::ALL.into_iter().zip(causes) {
             if duration_ns > 0 {
                 let spent = Spent::Queued(origin, cause);

@@ -33,7 +33,7 @@ impl Share {
 }
 
 /// Why a thread on a run queue did not run. Each nanosecond has one cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Cause {
     /// Another thread had the CPU whose queue it was on.

@@ -372,6 +372,9 @@ impl Reconstruction {
         } else {
             Waker::default()
         };
+        if let Some(notes) = &mut self.spans.notes {
+            notes.woken(thread.serial, queued_ns, waker);
+        }
         let past = Past {
             left_ns,
             queued_ns,

@@ -223,6 +223,7 @@ pub(super) fn header(
         wire_version: WIRE_VERSION,
         arch: std::env::consts::ARCH.to_owned(),
         host: host.nodename().to_string_lossy().into_owned(),
+        boot_id: boot_id(),
         kernel: host.release().to_string_lossy().into_owned(),
         cpus: kernel.cpus(),
         clock: match kernel.clock() {
@@ -235,6 +236,11 @@ pub(super) fn header(
         wakeups: kernel.wakeups(),
         targets,
     }
+}
+
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 /// A target that was there when it was looked for, and has ended since. (What is in another target, too,

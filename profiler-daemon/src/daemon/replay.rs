@@ -14,8 +14,8 @@ use super::travel;
 use crate::cli::{Choice, ReportOn};
 use crate::core::{Core, Selector, Snapshot, TargetSpec};
 use crate::exit::{Exit, Failure};
-use crate::recording::facts::Target;
-use crate::recording::{Damage, Facts, Header, OpenError, Part, Reader, Replay, Watched};
+use crate::recording::facts::{Process, Target};
+use crate::recording::{Damage, Facts, Header, OpenError, Reader, Replay, Watched};
 use crate::sink::report::Report;
 use crate::sink::text;
 
@@ -81,7 +81,7 @@ pub(super) fn tell_damage(path: &Path, damage: &Damage) -> u8 {
 
 /// A recording that is about to be read.
 pub(super) struct Opened {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     reader: Reader<File>,
     pub(super) header: Header,
     pub(super) targets: Vec<Target>,
@@ -228,9 +228,9 @@ fn chosen(path: &Path, choice: &Choice) -> Result<Option<Vec<Target>>, Failure> 
         globs.map(|glob| target("comm", glob.clone(), Selector::Comm(WildMatch::new(glob)))),
     );
     if !choice.unit.is_empty() {
-        let units = units(path)?;
+        let facts = facts(path)?;
         for glob in &choice.unit {
-            let members = members(&units, glob);
+            let members = members(&facts, glob);
             if members.is_empty() {
                 return Err(Failure::no_target(format!(
                     "no process in {} belongs to a unit {glob}; `schedscope report {} --host` shows the units",
@@ -245,18 +245,6 @@ fn chosen(path: &Path, choice: &Choice) -> Result<Option<Vec<Target>>, Failure> 
         targets.push(target("host", String::new(), Selector::All));
     }
     Ok((!targets.is_empty()).then_some(targets))
-}
-
-/// The processes of a recording with their units. Which they are stands behind the records.
-fn units(path: &Path) -> Result<Vec<(u32, String)>, Failure> {
-    let mut units = Vec::new();
-    each_part(path, "looking for units", |part| {
-        if let Part::Facts(facts) = part {
-            let processes = facts.processes.into_iter();
-            units.extend(processes.map(|(tgid, its)| (tgid, its.unit)));
-        }
-    })?;
-    Ok(units)
 }
 
 /// Goes through all that is whole of a recording, before a core is given it.
@@ -275,13 +263,23 @@ pub(super) fn each_part(
     Ok(reader.header().clone())
 }
 
-fn members(units: &[(u32, String)], glob: &str) -> BTreeSet<u32> {
+/// What is known of a recording beside its records: it stands behind them.
+pub(super) fn facts(path: &Path) -> Result<Facts, Failure> {
+    open(path)?
+        .into_facts()
+        .map_err(|error| unreadable(path, &OpenError::Io(error)))
+}
+
+/// The processes that belong to such a unit. Those that a former list had are in the last one, too.
+fn members(facts: &Facts, glob: &str) -> BTreeSet<u32> {
     let (whole, service) = (
         WildMatch::new(glob),
         WildMatch::new(&format!("{glob}.service")),
     );
-    let of_unit = |(tgid, unit): &(u32, String)| {
-        (whole.matches(unit) || service.matches(unit)).then_some(*tgid)
-    };
-    units.iter().filter_map(of_unit).collect()
+    let is_member =
+        |process: &Process| whole.matches(&process.unit) || service.matches(&process.unit);
+    let processes = facts.processes.iter();
+    processes
+        .filter_map(|(&tgid, process)| is_member(process).then_some(tgid))
+        .collect()
 }

@@ -20,6 +20,9 @@ pub struct Header {
     pub arch: String,
     /// Name of the host.
     pub host: String,
+    /// Which run of that host it was (`/proc/sys/kernel/random/boot_id`); empty if that is not known.
+    #[serde(default)]
+    pub boot_id: String,
     /// Release of its kernel.
     pub kernel: String,
     /// Possible CPUs.

@@ -169,6 +169,19 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// The last that is known beside the records.
+    pub fn into_facts(mut self) -> io::Result<Facts> {
+        let mut facts = Facts::default();
+        while let Some(found) =
+            next_chunk(&mut self.bytes, &mut self.damage, &mut self.next_number)?
+        {
+            if found.kind == Some(ChunkKind::Facts) {
+                facts = serde_json::from_slice(&found.content).unwrap_or(facts);
+            }
+        }
+        Ok(facts)
+    }
+
     /// Puts before these entries what tells of a loss since the last ones.
     fn in_place(&mut self, found: &Found, mut entries: Vec<Entry>) -> Vec<Entry> {
         let (from_ns, until_ns) = (found.head.from_ns.get(), found.head.until_ns.get());

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::facts::{Facts, Header};
 use super::journal::{Batch, Entry};
 use super::reader::{Part, Reader};
-use crate::core::{Core, Seen, Span, Stream, TargetSpec};
+use crate::core::{Core, Seen, Stream, TargetSpec, Trail};
 
 /// What a core is to watch while it is given a recording.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub enum Trailed<'e> {
     /// What was seen of waits that end soon.
     Seen(&'e [Seen]),
     /// What threads did, as it was booked.
-    Spans(&'e [Span]),
+    Did(&'e Trail),
 }
 
 /// Gets what threads did.
@@ -109,7 +109,7 @@ impl<'a> Replay<'a> {
                 }
             }
         }
-        self.follow(Trailed::Spans(&self.core.open_trail()))
+        self.follow(Trailed::Did(&self.core.open_trail()))
     }
 
     /// The core, and what no record carries.
@@ -183,10 +183,10 @@ impl<'a> Replay<'a> {
             // A batch has them in one piece.
             stream.first = stream.first.get(used..).unwrap_or_default();
         }
-        let spans = self.core.take_trail();
+        let trail = self.core.take_trail();
         // What was before the window is not in the figures either.
         if self.has_begun && self.core.watermark_ns() > self.window_ns.start {
-            self.follow(Trailed::Spans(&spans))?;
+            self.follow(Trailed::Did(&trail))?;
         }
         Ok(())
     }

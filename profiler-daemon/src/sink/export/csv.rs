@@ -1,52 +1,70 @@
-//! One line for each time that a thread did something, separated by commas (RFC 4180).
+//! One line for each time that a thread did something, separated by commas (RFC 4180), with the columns of
+//! [`rows`](super::rows).
 
 use std::io::{self, Write};
 
-use super::{Export, state};
-use crate::core::{Doing, Seen, Span};
-use crate::recording::{Facts, Header};
-
-/// The first line.
-const HEADER: &str = "tid,tgid,comm,state,reason,start_unix_ns,duration_ns,cpu,contended_ns,throttled_ns,\
-                      placement_ns,cause_unknown_ns";
+use super::rows::{COLUMNS, Cell, Rows};
+use super::{Export, Run};
+use crate::core::{Culprit, Span};
+use crate::sink::report::Report;
 
 /// Writes lines.
-pub struct Csv<W> {
+pub struct Csv<'a, W> {
     out: W,
-    header: Header,
+    rows: Rows<'a>,
 }
 
-impl<W: Write> Csv<W> {
+impl<'a, W: Write> Csv<'a, W> {
     /// Begins with the names of the columns.
-    pub fn new(mut out: W, header: Header) -> io::Result<Self> {
-        writeln!(out, "{HEADER}")?;
-        Ok(Self { out, header })
+    pub fn new(mut out: W, run: Run<'a>) -> io::Result<Self> {
+        let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
+        writeln!(out, "{}", names.join(","))?;
+        Ok(Self {
+            out,
+            rows: Rows::new(run),
+        })
     }
 }
 
-impl<W: Write> Export for Csv<W> {
-    fn seen(&mut self, _: &[Seen]) {}
-
-    fn span(&mut self, span: &Span) -> io::Result<()> {
-        let (state, reason) = state(&span.doing);
-        let comm = span.comm.display().replace('"', "\"\"");
-        let start_ns = self.header.unix_ns(span.from_ns);
-        let duration_ns = span.duration_ns();
-        write!(
-            self.out,
-            "{},{},\"{comm}\",{state},{reason},{start_ns},{duration_ns},",
-            span.tid, span.tgid
-        )?;
-        match (span.doing, span.cpu) {
-            (Doing::Queued([contended, throttled, placement, unknown]), _) => {
-                writeln!(self.out, ",{contended},{throttled},{placement},{unknown}")
+impl<W: Write> Export for Csv<'_, W> {
+    fn span(&mut self, span: &Span, culprits: &[Culprit]) -> io::Result<()> {
+        let row = self.rows.row(span, culprits);
+        let texts = self.rows.texts();
+        for (place, cell) in row.into_iter().enumerate() {
+            if place > 0 {
+                self.out.write_all(b",")?;
             }
-            (_, Some(cpu)) => writeln!(self.out, "{cpu},,,,"),
-            _ => writeln!(self.out, ",,,,"),
+            match cell {
+                Cell::Empty => {}
+                Cell::Number(number) => write!(self.out, "{number}")?,
+                Cell::Text(number) => self.out.write_all(quoted(&texts[number]).as_bytes())?,
+            }
         }
+        self.out.write_all(b"\n")
     }
 
-    fn finish(mut self: Box<Self>, _: &Facts) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, _: &[Report]) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+/// A text as a field: in quotes only where it needs them.
+fn quoted(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\"")).into()
+    } else {
+        text.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_field_is_quoted_where_it_needs_to_be() {
+        assert_eq!(quoted("shop-1"), "shop-1");
+        assert_eq!(quoted("a,b"), "\"a,b\"");
+        assert_eq!(quoted("say \"x\""), "\"say \"\"x\"\"\"");
     }
 }

@@ -1,39 +1,67 @@
 //! What threads did, in the formats of other programs.
 //!
-//! An [`Export`] gets what was seen of waits and what threads did, in about the order of time, and then what
-//! processes are called. [`csv`] and [`perfetto`] write while they get it; [`folded`] and [`pprof`] add it
-//! up by [`stacks`] first.
+//! An [`Export`] gets what was seen of waits and what threads did, in about the order of time, and at the
+//! end the reports. [`csv`] and [`perfetto`] write while they get it; [`folded`], [`svg`] and [`pprof`] add
+//! it up by [`stacks`] first. [`rows`] says which columns tables of spans have.
 
 pub mod csv;
 pub mod folded;
+pub mod json;
 pub mod perfetto;
 pub mod pprof;
+pub mod rows;
 pub mod stacks;
+pub mod svg;
 
 use std::io;
 
-use crate::core::{Doing, Seen, Span};
-use crate::recording::Facts;
+use crate::core::{Culprit, Doing, Seen, Span};
+use crate::recording::{Facts, Header};
+use crate::sink::report::Report;
 
 /// A format.
 pub trait Export {
     /// Takes in what was seen of waits whose ends are still to come.
-    fn seen(&mut self, waits: &[Seen]);
+    fn seen(&mut self, _waits: &[Seen]) {}
 
-    /// Takes in what a thread did.
-    fn span(&mut self, span: &Span) -> io::Result<()>;
+    /// Takes in what a thread did, and who had the CPU if it was queued.
+    fn span(&mut self, span: &Span, culprits: &[Culprit]) -> io::Result<()>;
 
-    /// Ends it, with what is known of processes.
-    fn finish(self: Box<Self>, facts: &Facts) -> io::Result<()>;
+    /// Ends it, with a report for each target.
+    fn finish(self: Box<Self>, reports: &[Report]) -> io::Result<()>;
 }
 
-/// What a thread did, as reports name it: the share, and of a wait the reason.
-#[must_use]
-pub fn state(doing: &Doing) -> (&'static str, String) {
+/// The run that an export is of.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Which one.
+    pub header: &'a Header,
+    /// What no record of it carries.
+    pub facts: &'a Facts,
+}
+
+impl<'a> Run<'a> {
+    /// The unit of a process; empty if it is not known.
+    fn unit(self, tgid: u32) -> &'a str {
+        let process = self.facts.processes.get(&tgid);
+        process.map_or("", |its| &its.unit)
+    }
+
+    /// What a process is called: by its name if that is known.
+    fn process_name(self, tgid: u32) -> String {
+        match self.facts.processes.get(&tgid) {
+            Some(process) if !process.name.is_empty() => process.name.clone(),
+            _ => format!("process {tgid}"),
+        }
+    }
+}
+
+/// What a thread did, as reports name it.
+fn state(doing: &Doing) -> &'static str {
     match doing {
-        Doing::Running => ("running", String::new()),
-        Doing::Queued(_) => ("runnable", String::new()),
-        Doing::Blocked(wait) => ("blocked", wait.name()),
-        Doing::Unknown => ("unknown", String::new()),
+        Doing::Running => "running",
+        Doing::Queued(_) => "runnable",
+        Doing::Blocked(_) => "blocked",
+        Doing::Unknown => "unknown",
     }
 }

@@ -7,10 +7,10 @@ use std::io::{self, Write};
 
 use prost::Message;
 
-use super::{Export, state};
+use super::{Export, Run, state};
 use crate::core::classify::Call;
-use crate::core::{Comm, Doing, Reason, Seen, Span, WakerKind};
-use crate::recording::Facts;
+use crate::core::{Comm, Culprit, Doing, Reason, Span, WakerKind};
+use crate::sink::report::Report;
 
 /// All packets are of one sequence, within which names have numbers.
 const SEQUENCE: u32 = 1;
@@ -113,8 +113,9 @@ enum Called {
 }
 
 /// Writes a trace.
-pub struct Perfetto<W> {
+pub struct Perfetto<'a, W> {
     out: W,
+    run: Run<'a>,
     buffer: Vec<u8>,
     names: HashMap<Called, u64>,
     /// Threads by their numbers in the run: their ids and names as they were last told.
@@ -128,12 +129,13 @@ pub struct Perfetto<W> {
     next_flow: u64,
 }
 
-impl<W: Write> Perfetto<W> {
+impl<'a, W: Write> Perfetto<'a, W> {
     /// Begins a trace.
     #[must_use]
-    pub fn new(out: W) -> Self {
+    pub fn new(out: W, run: Run<'a>) -> Self {
         let mut trace = Self {
             out,
+            run,
             buffer: Vec::with_capacity(BUFFER * 2),
             names: HashMap::new(),
             threads: HashMap::new(),
@@ -279,18 +281,16 @@ impl<W: Write> Perfetto<W> {
     }
 }
 
-impl<W: Write> Export for Perfetto<W> {
-    fn seen(&mut self, _: &[Seen]) {}
-
-    fn span(&mut self, span: &Span) -> io::Result<()> {
+impl<W: Write> Export for Perfetto<'_, W> {
+    fn span(&mut self, span: &Span, _: &[Culprit]) -> io::Result<()> {
         let track = self.thread_track(span);
         let called = match span.doing {
             Doing::Blocked(wait) => Called::Wait(wait.reason, wait.call),
-            doing => Called::State(state(&doing).0),
+            doing => Called::State(state(&doing)),
         };
         let name = self.name(called, || match span.doing {
             Doing::Blocked(wait) => wait.name(),
-            doing => state(&doing).0.to_owned(),
+            doing => state(&doing).to_owned(),
         });
         let arrows = match span.doing {
             Doing::Running => self.flows.remove(&span.serial).into_iter().collect(),
@@ -309,9 +309,9 @@ impl<W: Write> Export for Perfetto<W> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, facts: &Facts) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, _: &[Report]) -> io::Result<()> {
         for tgid in std::mem::take(&mut self.processes) {
-            let process = facts.processes.get(&tgid);
+            let process = self.run.facts.processes.get(&tgid);
             self.tell_track(Track {
                 uuid: PROCESS_TRACKS + u64::from(tgid),
                 process: Some(Process {

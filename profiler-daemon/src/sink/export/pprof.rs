@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use prost::Message;
 
-use super::Export;
-use super::stacks::{Stacks, process_name};
-use crate::core::{Seen, Span};
-use crate::recording::{Facts, Header};
+use super::stacks::{Graph, Stacks};
+use super::{Export, Run};
+use crate::core::{Culprit, Seen, Span};
+use crate::sink::report::Report;
 
 #[derive(Clone, Copy, PartialEq, Message)]
 struct ValueType {
@@ -67,40 +67,40 @@ struct Profile {
 }
 
 /// Adds up, and writes at the end.
-pub struct Pprof<W> {
+pub struct Pprof<'a, W> {
     out: W,
-    start_unix_ns: u64,
+    run: Run<'a>,
     from_ns: u64,
     until_ns: u64,
     stacks: Stacks,
 }
 
-impl<W: Write> Pprof<W> {
+impl<'a, W: Write> Pprof<'a, W> {
     /// Writes here.
-    pub fn new(out: W, header: &Header) -> Self {
+    pub fn new(out: W, run: Run<'a>) -> Self {
         Self {
             out,
-            start_unix_ns: header.start_unix_ns,
+            run,
             from_ns: u64::MAX,
             until_ns: 0,
-            stacks: Stacks::default(),
+            stacks: Stacks::new(Graph::OffCpu),
         }
     }
 }
 
-impl<W: Write> Export for Pprof<W> {
+impl<W: Write> Export for Pprof<'_, W> {
     fn seen(&mut self, waits: &[Seen]) {
         self.stacks.seen(waits);
     }
 
-    fn span(&mut self, span: &Span) -> io::Result<()> {
+    fn span(&mut self, span: &Span, culprits: &[Culprit]) -> io::Result<()> {
         self.from_ns = self.from_ns.min(span.from_ns);
         self.until_ns = self.until_ns.max(span.until_ns);
-        self.stacks.span(span);
+        self.stacks.span(span, culprits);
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, facts: &Facts) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, _: &[Report]) -> io::Result<()> {
         let mut names = Names::default();
         // The first string is empty by the format's rule.
         names.string("");
@@ -115,11 +115,11 @@ impl<W: Write> Export for Pprof<W> {
                     unit: names.string("nanoseconds"),
                 },
             ],
-            time_ns: signed(self.start_unix_ns),
+            time_ns: signed(self.run.header.unix_ns(self.from_ns)),
             duration_ns: signed(self.until_ns.saturating_sub(self.from_ns)),
             ..Profile::default()
         };
-        for (frames, weight) in self.stacks.rows(|tgid| process_name(facts, tgid)) {
+        for (frames, weight) in self.stacks.rows(self.run) {
             // The innermost comes first.
             profile.sample.push(Sample {
                 location: frames.iter().rev().map(|name| names.place(name)).collect(),
