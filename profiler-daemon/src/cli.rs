@@ -1,5 +1,6 @@
 //! The command line, as data. Help, completions and man page come from here.
 
+mod exports;
 mod recordings;
 mod shown;
 mod targets;
@@ -9,8 +10,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use exports::{ExportArgs, ExportTo, Exporting, Format};
 pub(crate) use recordings::size;
-pub use recordings::{Choice, DiffArgs, ExportArgs, Format, Record, ReportOn};
+pub use recordings::{Choice, DiffArgs, Record, ReportOn};
 pub use shown::Shown;
 pub use targets::Targets;
 
@@ -90,6 +92,7 @@ pub enum Command {
         schedscope attach --comm 'nginx*' -d 5s     every thread with such a name\n  \
         schedscope attach 1234 -d 1m --worst 10     the ten longest waits of each kind\n  \
         schedscope attach --output json 1234 -d 1m  for other programs\n  \
+        schedscope attach 1234 -d 9s --export html=x.html  with a page for a browser\n  \
         schedscope attach -- make -j8               a command, from start to exit\n\n\
         Without --duration it measures until Ctrl-C or until the targets have ended; the report comes in any \
         case. Of several targets, a thread counts for the first that takes it."
@@ -116,6 +119,10 @@ pub struct Attach {
     #[command(flatten)]
     pub reporting: Reporting,
 
+    /// What else to write.
+    #[command(flatten)]
+    pub exporting: Exporting,
+
     /// The probes' settings.
     #[command(flatten)]
     pub probes: ProbeFlags,
@@ -141,6 +148,10 @@ pub struct Top {
     /// How and where to report, where there is no live screen or a file for it.
     #[command(flatten)]
     pub reporting: Reporting,
+
+    /// What else to write.
+    #[command(flatten)]
+    pub exporting: Exporting,
 
     /// The probes' settings.
     #[command(flatten)]

@@ -388,6 +388,51 @@ fn a_recorded_storm_is_reported_byte_by_byte_as_it_was_live() {
 }
 
 #[test]
+fn what_is_exported_at_the_end_is_what_was_reported() {
+    if !may_load_probes("what_is_exported_at_the_end_is_what_was_reported") {
+        return;
+    }
+    let directory = scratch_file("exports");
+    std::fs::create_dir(&directory).expect("the scratch directory can be written");
+    let to = |format: &str| format!("{format}={}", directory.join(format).display());
+    let work = Workload::start("pingpong", &["--duration", "20s"]).expect("no special needs");
+    let (json, csv, html) = (to("json"), to("csv"), to("html"));
+    let pid = work.pid().to_string();
+    let mut arguments = vec!["attach", &pid, "-d", "1s", "--output", "json"];
+    for export in [&json, &csv, &html] {
+        arguments.extend(["--export", export]);
+    }
+    let outcome = run(arguments);
+    outcome.expect_code(0);
+    let read =
+        |format: &str| std::fs::read_to_string(directory.join(format)).expect("it was exported");
+    assert!(
+        read("json") == outcome.stdout,
+        "an export says something else"
+    );
+    assert!(read("html").ends_with("</html>\n"));
+    let csv = read("csv");
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let names = lines.next().expect("a head");
+    let column = |name: &str| names.iter().position(|its| *its == name).expect("a column");
+    let (state, duration) = (column("state"), column("duration_ns"));
+    let running: u64 = lines
+        .filter(|row| row[state] == "running")
+        .map(|row| row[duration].parse::<u64>().expect("a number"))
+        .sum();
+    let report = outcome.json();
+    assert_eq!(running, number(&report["total"]["time_ns"]["running"]));
+    let left: Vec<_> = std::fs::read_dir(&directory)
+        .expect("it is there")
+        .collect();
+    assert_eq!(left.len(), 3, "the recording is gone: {left:?}");
+    std::fs::remove_dir_all(&directory).expect("it was just written");
+    let nowhere = "html=/nowhere/at/all.html";
+    run(["attach", &pid, "--export", nowhere])
+        .expect_error(2, &["/nowhere/at/all.html", "--export"]);
+}
+
+#[test]
 fn a_recorder_that_was_killed_leaves_what_it_wrote() {
     if !may_load_probes("a_recorder_that_was_killed_leaves_what_it_wrote") {
         return;

@@ -1,8 +1,12 @@
 //! Recordings: what was recorded makes the same figures again, and a damaged file gives what is whole of it.
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "recording/exports.rs"]
 mod exports;
 mod model;
+#[path = "recording/programs.rs"]
+mod programs;
 
 use std::fs;
 use std::io::Cursor;
@@ -27,6 +31,9 @@ use schedscope::recording::{
 use wildmatch::WildMatch;
 use zerocopy::IntoBytes;
 
+/// What a host may be called: it must be shown as it is, and do nothing.
+const HOSTILE_HOST: &str = "</script><img src=x onerror=pwned=1>&amp;";
+
 /// A core that watches every thread, as the recording says.
 fn core() -> Core {
     Core::new(header(0).specs())
@@ -44,7 +51,7 @@ fn header(start_ns: u64) -> Header {
         version: "1.2.3".to_owned(),
         wire_version: WIRE_VERSION,
         arch: std::env::consts::ARCH.to_owned(),
-        host: "build".to_owned(),
+        host: HOSTILE_HOST.to_owned(),
         boot_id: "b6f3".to_owned(),
         kernel: "6.18.0".to_owned(),
         cpus: 3,

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{Output, Reporting, Targets, View, positive_duration};
+use super::{Exporting, Output, Reporting, Targets, View, positive_duration};
 use crate::daemon::config::ProbeFlags;
 use crate::daemon::trigger::Condition;
 
@@ -73,6 +73,10 @@ pub struct Record {
     #[command(flatten)]
     pub targets: Targets,
 
+    /// What else to write.
+    #[command(flatten)]
+    pub exporting: Exporting,
+
     /// What the table shows.
     #[command(flatten)]
     pub view: View,
@@ -138,68 +142,6 @@ pub struct DiffArgs {
     /// How to report
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-}
-
-/// `schedscope export`.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  \
-    schedscope export perfetto stall.sched -o stall.pftrace      open it in https://ui.perfetto.dev\n  \
-    schedscope export svg stall.sched -o stall.svg               flame graph of off-CPU time, for a browser\n  \
-    schedscope export svg-runqueue stall.sched -o queued.svg     flame graph of waiting for a CPU, and for whom\n  \
-    schedscope export folded stall.sched -o stall.folded         for flamegraph.pl, speedscope and the like\n  \
-    schedscope export pprof stall.sched -o stall.pb              pprof -http=: stall.pb\n  \
-    schedscope export csv stall.sched --pid 1234 -o stall.csv    a line for each time that a thread did something")]
-pub struct ExportArgs {
-    /// Which format
-    #[arg(value_enum)]
-    pub format: Format,
-
-    /// The recording
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-
-    /// Where to write it to instead of standard output
-    #[arg(short = 'o', long = "out", value_name = "FILE")]
-    pub out: Option<PathBuf>,
-
-    /// Whom it is about.
-    #[command(flatten)]
-    pub choice: Choice,
-}
-
-/// A format of other programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For the Perfetto UI: what each thread did, who was on each CPU, and who woke whom
-    Perfetto,
-    /// Time off the CPU as folded stacks, for flame graph programs
-    Folded,
-    /// Time on a run queue as folded stacks: whose doing it was
-    FoldedRunqueue,
-    /// A flame graph of time off the CPU, for a browser; plain idleness is left out
-    Svg,
-    /// A flame graph of time on a run queue: whose doing it was
-    SvgRunqueue,
-    /// Time off the CPU for pprof
-    Pprof,
-    /// A line for each time that a thread did something
-    Csv,
-    /// The report, a line for each target
-    Json,
-}
-
-impl Format {
-    /// Whether a terminal can't show it.
-    #[must_use]
-    pub fn is_binary(self) -> bool {
-        matches!(self, Self::Perfetto | Self::Pprof)
-    }
-
-    /// Whether a report with each thread goes into it.
-    #[must_use]
-    pub fn has_threads(self) -> bool {
-        matches!(self, Self::Json)
-    }
 }
 
 /// Whom a report on a recording is about, and when.

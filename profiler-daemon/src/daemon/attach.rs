@@ -5,13 +5,15 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::config::{ProbeFlags, Stacks};
+use super::exports::{Exports, Scratch};
 use super::gate;
 use super::live::{self, Live};
 use super::measuring::{End, Measured, Session};
 use super::options;
+use super::recorder::Recording;
 use super::reporting::{self, Printer};
 use super::targets::Targets;
-use crate::cli::{Attach, Output, Reporting, Shown, Top};
+use crate::cli::{Attach, Exporting, Output, Reporting, Shown, Top};
 use crate::exit::{Exit, Failure};
 use crate::identity::Registry;
 use crate::sink::screen::About;
@@ -24,6 +26,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
         duration: args.duration,
         user_stacks: args.user_stacks,
         reporting: &args.reporting,
+        exporting: &args.exporting,
         shown: args.shown,
         probes: &args.probes,
     };
@@ -36,6 +39,7 @@ pub fn top(args: &Top) -> Result<u8, Failure> {
         duration: args.duration,
         user_stacks: false,
         reporting: &args.reporting,
+        exporting: &args.exporting,
         shown: args.shown,
         probes: &args.probes,
     };
@@ -48,6 +52,7 @@ struct Wanted<'a> {
     duration: Option<Duration>,
     user_stacks: bool,
     reporting: &'a Reporting,
+    exporting: &'a Exporting,
     shown: Shown,
     probes: &'a ProbeFlags,
 }
@@ -62,6 +67,7 @@ impl Wanted<'_> {
             ));
         }
         let mut printer = Printer::open(self.reporting)?;
+        let exports = Exports::open(&self.exporting.export)?;
         let is_host = targets.is_host();
         let options = options::for_attach(self.probes, self.user_stacks);
         let live = if self.has_screen(&targets) {
@@ -79,10 +85,20 @@ impl Wanted<'_> {
             .enable_all()
             .build()?;
         let context = runtime.enter();
-        let mut session = Session::begin(targets, registry, &options, self.duration, None)?;
+        let (scratch, recorder, tape) = match Scratch::begin(&self.exporting.export)? {
+            Some((scratch, recorder, tape)) => (Some(scratch), Some(recorder), Some(tape)),
+            None => (None, None, None),
+        };
+        let mut session = Session::begin(targets, registry, &options, self.duration, tape)?;
         drop(context);
+        let mut recording = recorder.map(|recorder| {
+            Recording::new(session.handle.clone(), session.keeper.clone(), recorder)
+        });
         let (measured, end) = runtime.block_on(async {
-            let end = self.watch(&mut session, live, is_host).await?;
+            let end = tokio::select! {
+                end = self.watch(&mut session, live, is_host) => end?,
+                error = keep_gathering(&mut recording) => return Err(error),
+            };
             Ok::<_, anyhow::Error>((session.finish().await?, end))
         })?;
         let command = end.command;
@@ -93,8 +109,16 @@ impl Wanted<'_> {
             // The gate has said why; there is nothing to report.
             return Ok(gate::exit_code(status));
         }
+        let mut facts = reporting::facts(&session, &measured, end)?;
+        if let Some(recording) = recording {
+            facts = runtime.block_on(recording.finish(facts))?.0;
+        }
         if reports {
-            printer.print(&reporting::reports(&session, &measured, end)?)?;
+            let header = &session.header;
+            printer.print(&facts.reports(header, &header.targets, &measured.snapshot))?;
+        }
+        if let Some(scratch) = scratch {
+            exports.write(&scratch.path())?;
         }
         Ok(command.map_or(Exit::Done as u8, gate::exit_code))
     }
@@ -136,6 +160,13 @@ impl Wanted<'_> {
             (Output::Table, None) => Box::new(std::io::stdout()),
             _ => Box::new(std::io::stderr()),
         }
+    }
+}
+
+async fn keep_gathering(recording: &mut Option<Recording>) -> anyhow::Error {
+    match recording {
+        Some(recording) => recording.keep_gathering().await,
+        None => std::future::pending().await,
     }
 }
 

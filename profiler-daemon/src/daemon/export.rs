@@ -6,37 +6,31 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::replay::{self, Opened, describe};
+use super::replay::{self, Opened, tell_damage};
 use super::reporting::write_out;
 use crate::cli::{ExportArgs, Format};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::recording::{Damage, Trailed};
 use crate::sink::export::csv::Csv;
 use crate::sink::export::folded::Folded;
+use crate::sink::export::html::Html;
 use crate::sink::export::json::Json;
+use crate::sink::export::parquet::Parquet;
 use crate::sink::export::perfetto::Perfetto;
 use crate::sink::export::pprof::Pprof;
 use crate::sink::export::stacks::Graph;
 use crate::sink::export::svg::Svg;
-use crate::sink::export::{Export, Run};
+use crate::sink::export::{Export, Outcome, Run};
 
 /// Runs the command.
 pub fn export(args: &ExportArgs) -> Result<u8, Failure> {
     let opened = Opened::new(&args.file, &args.choice)?;
     let damage = write(opened, vec![(args.format, output(args)?)])?;
-    if damage.is_any() {
-        eprintln!(
-            "schedscope: {} is damaged: {}",
-            args.file.display(),
-            describe(&damage)
-        );
-        return Ok(Exit::Damaged as u8);
-    }
-    Ok(Exit::Done as u8)
+    Ok(tell_damage(&args.file, &damage))
 }
 
 /// An export that is to be written, and where to.
-pub(super) type Wanted = (Format, Box<dyn Write>);
+pub(super) type Wanted = (Format, Box<dyn Write + Send>);
 
 /// Reads a recording once for all of them.
 pub(super) fn write(opened: Opened, wanted: Vec<Wanted>) -> Result<Damage, Failure> {
@@ -67,8 +61,12 @@ pub(super) fn write(opened: Opened, wanted: Vec<Wanted>) -> Result<Damage, Failu
         return Ok(Damage::default());
     }
     let (core, facts, damage) = replayed?;
-    let reports = facts.reports(&header, &targets, &core.snapshot());
-    let finish = || exports.into_iter().try_for_each(|its| its.finish(&reports));
+    let snapshot = core.snapshot();
+    let outcome = Outcome {
+        reports: &facts.reports(&header, &targets, &snapshot),
+        snapshot: &snapshot,
+    };
+    let finish = || exports.into_iter().try_for_each(|its| its.finish(&outcome));
     write_out(finish).context("the export is not whole")?;
     Ok(damage)
 }
@@ -87,7 +85,7 @@ fn give(export: &mut dyn Export, trailed: Trailed<'_>) -> io::Result<()> {
 
 fn begin<'a>(
     format: Format,
-    out: Box<dyn Write>,
+    out: Box<dyn Write + Send>,
     run: Run<'a>,
 ) -> io::Result<Box<dyn Export + 'a>> {
     Ok(match format {
@@ -97,12 +95,14 @@ fn begin<'a>(
         Format::Svg => Box::new(Svg::new(out, Graph::OffCpu, run)),
         Format::SvgRunqueue => Box::new(Svg::new(out, Graph::RunQueue, run)),
         Format::Pprof => Box::new(Pprof::new(out, run)),
+        Format::Html => Box::new(Html::new(out, run)),
+        Format::Parquet => Box::new(Parquet::new(out, run)?),
         Format::Csv => Box::new(Csv::new(out, run)?),
         Format::Json => Box::new(Json::new(out)),
     })
 }
 
-fn output(args: &ExportArgs) -> Result<Box<dyn Write>, Failure> {
+fn output(args: &ExportArgs) -> Result<Box<dyn Write + Send>, Failure> {
     if let Some(path) = &args.out {
         return create(path, "-o");
     }
@@ -115,7 +115,7 @@ fn output(args: &ExportArgs) -> Result<Box<dyn Write>, Failure> {
 }
 
 /// Begins a file that this option names.
-pub(super) fn create(path: &Path, option: &str) -> Result<Box<dyn Write>, Failure> {
+pub(super) fn create(path: &Path, option: &str) -> Result<Box<dyn Write + Send>, Failure> {
     let file = File::create(path).map_err(|error| {
         Failure::usage(format!(
             "cannot write {}: {error}; give {option} a place that can be written",

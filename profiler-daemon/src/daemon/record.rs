@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::engine::Engine;
+use super::exports::Exports;
 use super::gate;
 use super::measuring::{End, Session};
 use super::options;
@@ -36,6 +36,13 @@ pub fn record(args: &Record) -> Result<u8, Failure> {
             text::bytes(MIN_ROTATED)
         )));
     }
+    if !args.exporting.export.is_empty() && (args.rotate.is_some() || args.last.is_some()) {
+        return Err(Failure::usage(
+            "--export needs one recording: without --rotate and --last, or give each of their files to \
+             `schedscope export`"
+                .to_owned(),
+        ));
+    }
     let mut registry = Registry::default();
     let targets = if args.targets == crate::cli::Targets::default() {
         Targets::host()
@@ -50,6 +57,7 @@ pub fn record(args: &Record) -> Result<u8, Failure> {
         })?),
         None => None,
     };
+    let exports = Exports::open(&args.exporting.export)?;
     let (recorder, tape) = Recorder::start(settings(args)).map_err(|error| {
         Failure::usage(format!(
             "cannot write {}: {error}; give -o a place that can be written",
@@ -70,22 +78,16 @@ pub fn record(args: &Record) -> Result<u8, Failure> {
         Ok::<_, anyhow::Error>((session.finish().await?, end))
     })?;
     let command = end.command;
-    let mut facts = reporting::facts(&session, &measured, end)?;
-    // Those of the report are the newest.
-    recording.processes.append(&mut facts.processes);
-    facts.processes = std::mem::take(&mut recording.processes);
-    runtime.block_on(recording.handle.ask(Engine::end_recording))?;
-    recording.recorder.facts(facts.clone());
-    let summary = recording.recorder.finish()?;
+    let facts = reporting::facts(&session, &measured, end)?;
+    let (facts, summary) = runtime.block_on(recording.finish(facts))?;
     if let Some(printer) = &mut printer {
         let header = &session.header;
         printer.print(&facts.reports(header, &header.targets, &measured.snapshot))?;
     }
     let code = command.map_or(Exit::Done as u8, gate::exit_code);
-    match say(args, &summary) {
-        Some(failure) => Err(failure),
-        None => Ok(code),
-    }
+    let failure = say(args, &summary);
+    exports.write(&summary.path)?;
+    failure.map_or(Ok(code), Err)
 }
 
 fn settings(args: &Record) -> Settings {

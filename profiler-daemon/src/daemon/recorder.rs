@@ -9,7 +9,7 @@ use super::reporting;
 use super::trigger::{Condition, Watch};
 use crate::identity::Keeper;
 use crate::recording::facts::Process;
-use crate::recording::{Facts, Recorder, SavedFile};
+use crate::recording::{Facts, Recorder, SavedFile, Summary};
 
 /// Names of processes are gathered this often: who has ended by the end of the recording would have none.
 pub(super) const NAMES_EVERY: Duration = Duration::from_secs(30);
@@ -71,6 +71,26 @@ impl Recording {
             ..Facts::default()
         });
         Ok(())
+    }
+
+    /// Gathers names again and again; ends only by an error.
+    pub(super) async fn keep_gathering(&mut self) -> anyhow::Error {
+        loop {
+            if let Err(error) = self.gather_names_now().await {
+                return error;
+            }
+            tokio::time::sleep(NAMES_EVERY).await;
+        }
+    }
+
+    /// Ends the recording with what is known of the run, which comes back with the names of all.
+    pub(super) async fn finish(mut self, mut facts: Facts) -> anyhow::Result<(Facts, Summary)> {
+        // Those of the report are the newest.
+        self.processes.append(&mut facts.processes);
+        facts.processes = self.processes;
+        self.handle.ask(Engine::end_recording).await?;
+        self.recorder.facts(facts.clone());
+        Ok((facts, self.recorder.finish()?))
     }
 
     /// A condition that is met, if it is time to write again.

@@ -15,7 +15,7 @@ use crate::cli::{Choice, ReportOn};
 use crate::core::{Core, Selector, Snapshot, TargetSpec};
 use crate::exit::{Exit, Failure};
 use crate::recording::facts::{Process, Target};
-use crate::recording::{Damage, Facts, Header, OpenError, Reader, Replay, Watched};
+use crate::recording::{Damage, Facts, Header, OpenError, Part, Reader, Replay, Watched};
 use crate::sink::report::Report;
 use crate::sink::text;
 

@@ -23,17 +23,6 @@ use crate::source::{CpuLosses, Losses};
 /// Threads that the table lists; JSON has them all.
 const MAX_THREADS: usize = 50;
 
-/// A report for each target, in their order.
-pub(super) fn reports(
-    session: &Session,
-    measured: &Measured,
-    end: End,
-) -> Result<Vec<Report>, Failure> {
-    let facts = facts(session, measured, end)?;
-    let header = &session.header;
-    Ok(facts.reports(header, &header.targets, &measured.snapshot))
-}
-
 /// What is known of a run that is over, beside its figures.
 pub(super) fn facts(session: &Session, measured: &Measured, end: End) -> Result<Facts, Failure> {
     let End { mut notes, command } = end;

@@ -79,13 +79,13 @@ fn traced(bytes: &[u8]) -> BTreeMap<u64, u64> {
 }
 
 /// A recording of a history and the report on it.
-struct Recorded {
+pub(super) struct Recorded {
     path: PathBuf,
-    report: serde_json::Value,
+    pub(super) report: serde_json::Value,
 }
 
 impl Recorded {
-    fn new(name: &str, seed: u64) -> Self {
+    pub(super) fn new(name: &str, seed: u64) -> Self {
         let path = path(name);
         // A thread that execs takes over another id, under which the report has all of it.
         let config = Config {
@@ -111,16 +111,16 @@ impl Recorded {
         output.stdout
     }
 
-    fn export(&self, format: &str) -> Vec<u8> {
+    pub(super) fn export(&self, format: &str) -> Vec<u8> {
         self.run(&["export", format], &[])
     }
 
-    fn text(&self, format: &str) -> String {
+    pub(super) fn text(&self, format: &str) -> String {
         String::from_utf8(self.export(format)).expect("text")
     }
 
     /// Time by thread and state.
-    fn times(&self) -> BTreeMap<(u64, String), u64> {
+    pub(super) fn times(&self) -> BTreeMap<(u64, String), u64> {
         let mut times: BTreeMap<(u64, String), u64> = BTreeMap::new();
         for thread in self.report["threads"].as_array().expect("threads") {
             let tid = thread["tid"].as_u64().expect("a number");
@@ -134,7 +134,7 @@ impl Recorded {
     }
 
     /// A figure of all threads together.
-    fn total(&self, path: &[&str]) -> u64 {
+    pub(super) fn total(&self, path: &[&str]) -> u64 {
         let total = path
             .iter()
             .fold(&self.report["total"], |its, key| &its[*key]);
@@ -207,7 +207,7 @@ fn a_trace_sums_to_the_report() {
 }
 
 /// The frames of each line with its nanoseconds.
-fn places(folded: &str) -> Vec<(Vec<&str>, u64)> {
+pub(super) fn places(folded: &str) -> Vec<(Vec<&str>, u64)> {
     folded
         .lines()
         .map(|line| {

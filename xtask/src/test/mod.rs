@@ -21,7 +21,7 @@ use anyhow::Result;
 use self::libtest::Outcome;
 use self::suite::{Settings, Suite};
 use crate::build::{self, Tools};
-use crate::toolchain::{chromium, prometheus};
+use crate::toolchain::{chromium, duckdb, pprof, prometheus};
 use crate::workspace::Workspace;
 
 /// Name of binaries that need root and a kernel that takes probes.
@@ -58,6 +58,8 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let helpers = [
         ("SCHEDSCOPE_PROMETHEUS", prometheus::prepare(workspace)),
         ("SCHEDSCOPE_CHROMIUM", chromium::prepare(workspace)),
+        ("SCHEDSCOPE_DUCKDB", duckdb::prepare(workspace)),
+        ("SCHEDSCOPE_PPROF", pprof::prepare(workspace)),
     ];
     let mut programs = Vec::new();
     for (variable, found) in helpers {

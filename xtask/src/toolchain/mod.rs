@@ -3,7 +3,9 @@
 pub(crate) mod chromium;
 pub(crate) mod debian;
 pub(crate) mod download;
+pub(crate) mod duckdb;
 pub(crate) mod elf;
+pub(crate) mod pprof;
 pub(crate) mod prometheus;
 pub(crate) mod rustup;
 mod wrapper;

@@ -4,9 +4,8 @@
 use std::io::{self, Write};
 
 use super::rows::{COLUMNS, Cell, Rows};
-use super::{Export, Run};
+use super::{Export, Outcome, Run};
 use crate::core::{Culprit, Span};
-use crate::sink::report::Report;
 
 /// Writes lines.
 pub struct Csv<'a, W> {
@@ -43,7 +42,7 @@ impl<W: Write> Export for Csv<'_, W> {
         self.out.write_all(b"\n")
     }
 
-    fn finish(mut self: Box<Self>, _: &[Report]) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, _: &Outcome<'_>) -> io::Result<()> {
         self.out.flush()
     }
 }

@@ -4,9 +4,8 @@
 use std::io::{self, Write};
 
 use super::stacks::{Frames, Graph, Stacks};
-use super::{Export, Run};
+use super::{Export, Outcome, Run};
 use crate::core::{Culprit, Seen, Span};
-use crate::sink::report::Report;
 
 /// Adds up, and writes at the end.
 pub struct Folded<'a, W> {
@@ -36,7 +35,7 @@ impl<W: Write> Export for Folded<'_, W> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, _: &[Report]) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, _: &Outcome<'_>) -> io::Result<()> {
         for (frames, weight) in self.stacks.rows(self.run) {
             writeln!(self.out, "{}", line(&frames, weight.ns))?;
         }

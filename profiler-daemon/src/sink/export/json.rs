@@ -2,10 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::Export;
+use super::{Export, Outcome};
 use crate::core::{Culprit, Span};
 use crate::sink::json;
-use crate::sink::report::Report;
 
 /// Writes at the end.
 pub struct Json<W> {
@@ -24,9 +23,10 @@ impl<W: Write> Export for Json<W> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, reports: &[Report]) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, outcome: &Outcome<'_>) -> io::Result<()> {
         let out = &mut self.out;
-        reports
+        outcome
+            .reports
             .iter()
             .try_for_each(|report| json::write(report, out))
     }

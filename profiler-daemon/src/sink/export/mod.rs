@@ -1,12 +1,14 @@
 //! What threads did, in the formats of other programs.
 //!
 //! An [`Export`] gets what was seen of waits and what threads did, in about the order of time, and at the
-//! end the reports. [`csv`] and [`perfetto`] write while they get it; [`folded`], [`svg`] and [`pprof`] add
-//! it up by [`stacks`] first. [`rows`] says which columns tables of spans have.
+//! end the reports. [`csv`], [`parquet`] and [`perfetto`] write while they get it; [`folded`], [`svg`] and [`pprof`] add
+//! it up by [`stacks`] first; [`html`] merges it. [`rows`] says which columns tables of spans have.
 
 pub mod csv;
 pub mod folded;
+pub mod html;
 pub mod json;
+pub mod parquet;
 pub mod perfetto;
 pub mod pprof;
 pub mod rows;
@@ -15,7 +17,7 @@ pub mod svg;
 
 use std::io;
 
-use crate::core::{Culprit, Doing, Seen, Span};
+use crate::core::{Culprit, Doing, Seen, Snapshot, Span};
 use crate::recording::{Facts, Header};
 use crate::sink::report::Report;
 
@@ -27,8 +29,17 @@ pub trait Export {
     /// Takes in what a thread did, and who had the CPU if it was queued.
     fn span(&mut self, span: &Span, culprits: &[Culprit]) -> io::Result<()>;
 
-    /// Ends it, with a report for each target.
-    fn finish(self: Box<Self>, reports: &[Report]) -> io::Result<()>;
+    /// Ends it, with what came of it all.
+    fn finish(self: Box<Self>, outcome: &Outcome<'_>) -> io::Result<()>;
+}
+
+/// The figures that spans sum to.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    /// All figures.
+    pub snapshot: &'a Snapshot,
+    /// A report for each target, in their order.
+    pub reports: &'a [Report],
 }
 
 /// The run that an export is of.

@@ -7,10 +7,9 @@ use std::io::{self, Write};
 
 use prost::Message;
 
-use super::{Export, Run, state};
+use super::{Export, Outcome, Run, state};
 use crate::core::classify::Call;
 use crate::core::{Comm, Culprit, Doing, Reason, Span, WakerKind};
-use crate::sink::report::Report;
 
 /// All packets are of one sequence, within which names have numbers.
 const SEQUENCE: u32 = 1;
@@ -309,7 +308,7 @@ impl<W: Write> Export for Perfetto<'_, W> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, _: &[Report]) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, _: &Outcome<'_>) -> io::Result<()> {
         for tgid in std::mem::take(&mut self.processes) {
             let process = self.run.facts.processes.get(&tgid);
             self.tell_track(Track {

@@ -6,9 +6,8 @@ use std::io::{self, Write};
 use prost::Message;
 
 use super::stacks::{Graph, Stacks};
-use super::{Export, Run};
+use super::{Export, Outcome, Run};
 use crate::core::{Culprit, Seen, Span};
-use crate::sink::report::Report;
 
 #[derive(Clone, Copy, PartialEq, Message)]
 struct ValueType {
@@ -100,7 +99,7 @@ impl<W: Write> Export for Pprof<'_, W> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, _: &[Report]) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, _: &Outcome<'_>) -> io::Result<()> {
         let mut names = Names::default();
         // The first string is empty by the format's rule.
         names.string("");

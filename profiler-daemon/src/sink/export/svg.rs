@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BasicPalette, Palette};
-use inferno::flamegraph::{self, Options};
+use inferno::flamegraph::{self, Options, TextTruncateDirection};
 
 use super::folded::line;
 use super::stacks::{Graph, Stacks};
-use super::{Export, Run};
+use super::{Export, Outcome, Run};
 use crate::core::{Culprit, Seen, Span};
 use crate::sink::report::Report;
 use crate::sink::text;
@@ -40,7 +40,7 @@ impl<W: Write> Export for Svg<'_, W> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, reports: &[Report]) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, outcome: &Outcome<'_>) -> io::Result<()> {
         let idle_ns = self.stacks.leave_out_idleness();
         let lines: Vec<String> = self
             .stacks
@@ -54,7 +54,7 @@ impl<W: Write> Export for Svg<'_, W> {
             return self.out.flush();
         }
         let mut options = options(self.stacks.graph());
-        options.subtitle = Some(subtitle(reports, idle_ns));
+        options.subtitle = Some(subtitle(outcome.reports, idle_ns));
         flamegraph::from_lines(
             &mut options,
             lines.iter().map(String::as_str),
@@ -71,9 +71,10 @@ fn options(graph: Graph) -> Options<'static> {
     options.factor = 1e-3;
     "Place:".clone_into(&mut options.name_type);
     options.colors = Palette::Basic(match graph {
-        Graph::OffCpu => BasicPalette::Blue,
+        Graph::OffCpu => BasicPalette::Aqua,
         Graph::RunQueue => BasicPalette::Orange,
     });
+    options.text_truncate_direction = TextTruncateDirection::Right;
     // The same picture each time.
     options.deterministic = true;
     options

@@ -1,0 +1,63 @@
+//! `DuckDB`, with which a test asks a table of spans for its sums: the Python package, unpacked, behind a
+//! script that takes what the program of that name takes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::{capture, find};
+use crate::stamp;
+use crate::workspace::Workspace;
+
+const PROGRAM: &str = "duckdb";
+const RECIPE: &str = "duckdb's Python package, 1\n";
+
+/// Answers `duckdb -json -c SQL`.
+const SCRIPT: &str = r#"#!/bin/sh
+dir=$(dirname "$(readlink -f "$0")")
+PYTHONPATH="$dir/site" exec python3 -c '
+import json, sys, duckdb
+answer = duckdb.sql(sys.argv[3])
+names = answer.columns
+print(json.dumps([dict(zip(names, row)) for row in answer.fetchall()]))' "$@"
+"#;
+
+/// The program, found on `PATH` or fetched.
+pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
+    if let Some(program) = find(PROGRAM) {
+        return Ok(program);
+    }
+    let dir = workspace.tools().join(PROGRAM);
+    if !stamp::is_current(&dir, RECIPE) {
+        ensure!(find("python3").is_some(), "this machine has no Python");
+    }
+    stamp::ensure(&dir, RECIPE, |dir| {
+        eprintln!("fetching duckdb's Python package for the tests (20 MB)");
+        let site = dir.join("site");
+        stamp::empty(&site)?;
+        let mut install = Command::new("python3");
+        install
+            .args(["-m", "pip", "install", "--quiet", "--no-deps"])
+            .args(["--disable-pip-version-check", "--no-input"])
+            .args(["--only-binary", ":all:", "--target"])
+            .arg(&site)
+            .arg("duckdb>=1.1");
+        capture(&mut install).context("pip can't fetch duckdb")?;
+        let program = write_script(dir)?;
+        capture(Command::new(&program).args(["-json", "-c", "select 1"]))
+            .context("the fetched duckdb does not answer")?;
+        Ok(())
+    })?;
+    Ok(dir.join(PROGRAM))
+}
+
+fn write_script(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join(PROGRAM);
+    fs::write(&path, SCRIPT)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("can't write {}", path.display()))?;
+    Ok(path)
+}
