@@ -421,7 +421,10 @@ fn what_is_exported_at_the_end_is_what_was_reported() {
         .map(|row| row[duration].parse::<u64>().expect("a number"))
         .sum();
     let report = outcome.json();
-    assert_eq!(running, number(&report["total"]["time_ns"]["running"]));
+    assert_eq!(
+        running,
+        number::<u64>(&report["total"]["time_ns"]["running"])
+    );
     let left: Vec<_> = std::fs::read_dir(&directory)
         .expect("it is there")
         .collect();

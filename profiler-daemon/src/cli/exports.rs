@@ -90,7 +90,7 @@ pub enum Format {
     Pprof,
     /// A page for a browser that needs nothing else: verdict, timeline, histograms, who slowed whom
     Html,
-    /// A table for DuckDB, Spark and the like: a row for each time that a thread did something
+    /// A table for databases, Spark and the like: a row for each time that a thread did something
     Parquet,
     /// The same table as text
     Csv,

@@ -174,8 +174,6 @@ pub(super) struct Lanes {
     names: Vec<String>,
     reasons: HashMap<String, usize>,
     people: HashMap<(u32, Comm), usize>,
-    /// Threads that came when there was no room for another row.
-    not_followed: HashMap<u64, ()>,
 }
 
 impl Lanes {
@@ -184,7 +182,6 @@ impl Lanes {
             return;
         }
         if !self.by_serial.contains_key(&span.serial) && self.by_serial.len() >= MAX_FOLLOWED {
-            self.not_followed.insert(span.serial, ());
             return;
         }
         let cell = self.cell(span, culprits);
@@ -273,10 +270,14 @@ impl Lanes {
         })
     }
 
-    /// What is to be drawn of them: times count from `start_ns` on.
-    pub(super) fn finish(self, start_ns: u64, describe: impl Fn(u32) -> [String; 2]) -> Timeline {
+    /// What is to be drawn of so many threads: times count from `start_ns` on.
+    pub(super) fn finish(
+        self,
+        threads: u64,
+        start_ns: u64,
+        describe: impl Fn(u32) -> [String; 2],
+    ) -> Timeline {
         let mut lanes: Vec<Lane> = self.by_serial.into_values().collect();
-        let threads = lanes.len() + self.not_followed.len();
         lanes.sort_by_key(|lane| {
             let work_ns = lane.sums[BLOCKED];
             (
@@ -290,7 +291,7 @@ impl Lanes {
         let rows: Vec<Row> = rows.collect();
         Timeline {
             merged_below_ns: self.merged_below_ns,
-            left_out: threads - rows.len(),
+            left_out: threads.saturating_sub(rows.len() as u64),
             kinds: KINDS,
             names: self.names,
             rows,
@@ -333,7 +334,7 @@ fn row(lane: Lane, start_ns: u64, describe: &impl Fn(u32) -> [String; 2]) -> Row
 pub(super) struct Timeline {
     merged_below_ns: u64,
     /// Threads that have no row.
-    left_out: usize,
+    left_out: u64,
     kinds: [&'static str; KINDS.len()],
     names: Vec<String>,
     rows: Vec<Row>,
@@ -388,7 +389,7 @@ mod tests {
 
     /// All shares of a row's cells.
     fn sums(lanes: Lanes, row: usize) -> [u64; KINDS.len()] {
-        let timeline = lanes.finish(0, |_| [String::new(), String::new()]);
+        let timeline = lanes.finish(2, 0, |_| [String::new(), String::new()]);
         let mut sums = [0; KINDS.len()];
         for cell in &timeline.rows[row].cells {
             for &(kind, ns) in &cell.2 {

@@ -107,6 +107,7 @@ impl<W: Write> Export for Html<'_, W> {
             let histogram = &target.total.figures.runqueue_delay;
             histogram.buckets().collect()
         });
+        let threads = outcome.reports.iter().map(|report| report.total.threads);
         let reports = outcome.reports.iter().map(shortened);
         let page = Page {
             host: &run.header.host,
@@ -118,7 +119,7 @@ impl<W: Write> Export for Html<'_, W> {
             reports: reports.collect(),
             delays: delays.collect(),
             interference: self.interference(),
-            timeline: lanes.finish(snapshot.start_ns, describe),
+            timeline: lanes.finish(threads.sum(), snapshot.start_ns, describe),
         };
         let data = serde_json::to_string(&page)?;
         let (before, after) = PAGE.split_once(PLACE).unwrap_or((PAGE, ""));
