@@ -52,7 +52,7 @@ fn export_to(text: &str) -> Result<ExportTo, String> {
     schedscope export svg-runqueue stall.sched -o queued.svg     flame graph of waiting for a CPU, and for whom\n  \
     schedscope export folded stall.sched -o stall.folded         for flamegraph.pl, speedscope and the like\n  \
     schedscope export pprof stall.sched -o stall.pb              pprof -http=: stall.pb\n  \
-    schedscope export parquet stall.sched -o stall.parquet       duckdb -c \"select state, sum(duration_ns) from 'stall.parquet' group by 1\"\n  \
+    schedscope export parquet stall.sched -o stall.parquet       a table of spans, for DuckDB or Spark\n  \
     schedscope export csv stall.sched --pid 1234 -o stall.csv    the same table as text, of one process\n  \
     schedscope export json stall.sched | jq .                    the report")]
 pub struct ExportArgs {
