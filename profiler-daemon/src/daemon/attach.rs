@@ -10,6 +10,7 @@ use super::gate;
 use super::live::{self, Live};
 use super::measuring::{End, Measured, Session};
 use super::options;
+use super::progress::Progress;
 use super::recorder::Recording;
 use super::reporting::{self, Printer};
 use super::targets::Targets;
@@ -139,18 +140,35 @@ impl Wanted<'_> {
         is_host: bool,
     ) -> anyhow::Result<End> {
         let (handle, keeper) = (session.handle.clone(), session.keeper.clone());
+        let has_command = session.targets.command().is_some();
         let shows = async {
             match (live, self.shown.interval) {
                 (Some(live), _) => live.run(&handle, &keeper).await,
                 (None, Some(every)) => {
                     live::print(&handle, every, is_host, &mut *self.lines()).await
                 }
-                (None, None) => std::future::pending().await,
+                (None, None) => self.say_how_long(has_command).await,
             }
         };
         tokio::select! {
             end = session.ended() => end,
             seen = shows => seen.map(|()| End::default()),
+        }
+    }
+
+    /// Says on a terminal how long it has been measuring, unless a command writes to that.
+    async fn say_how_long<T>(&self, has_command: bool) -> T {
+        let mut progress = if has_command {
+            Progress::off()
+        } else {
+            Progress::start()
+        };
+        let whole = self.duration.map_or_else(String::new, |whole| {
+            format!(" of {}", humantime::format_duration(whole))
+        });
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            progress.show(|elapsed| format!("measuring: {} s{whole}", elapsed.as_secs()));
         }
     }
 
