@@ -16,7 +16,7 @@ use anyhow::Context;
 use profiler_ebpf::ThreadRecord;
 use profiler_ebpf::why::MAX_EVIDENCE_TARGETS;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::process::setpriority_process;
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 use rustix::thread::gettid;
 
 use super::self_check::{Findings, SelfCheck};
@@ -89,6 +89,8 @@ struct Found {
 pub struct Engine {
     kernel: Kernel,
     intake: Intake,
+    /// Until there is a thread that drains.
+    hurry: Option<Hurry>,
     /// Nothing later is taken in.
     end_ns: u64,
     max_interval: Duration,
@@ -146,8 +148,11 @@ impl Engine {
         } else {
             None
         };
+        // From here on rings fill.
+        let hurry = Hurry::begin();
         let kernel = Kernel::start(options)?;
         let mut engine = Self {
+            hurry: Some(hurry),
             intake: Intake::new(Core::new(targets), tape),
             kernel,
             end_ns: u64::MAX,
@@ -493,7 +498,8 @@ impl Engine {
     }
 
     /// Runs the loop in a thread of its own, until every [`Handle`] is gone.
-    pub fn spawn(self) -> anyhow::Result<(Handle, JoinHandle<()>)> {
+    pub fn spawn(mut self) -> anyhow::Result<(Handle, JoinHandle<()>)> {
+        let hurry = self.hurry.take();
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (questions, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -503,6 +509,7 @@ impl Engine {
                 move || self.run(&inbox, &bell)
             })
             .context("cannot start the drain thread")?;
+        drop(hurry);
         Ok((Handle { questions, bell }, thread))
     }
 
@@ -541,6 +548,30 @@ impl Engine {
         let mut count = [0; 8];
         // Nothing to read means that nobody rang.
         let _ = rustix::io::read(bell, &mut count);
+    }
+}
+
+/// Has the calling thread run before others, as the one that drains does, until this is dropped. A thread that
+/// is started meanwhile does so for good.
+struct Hurry {
+    thread: Pid,
+    before: i32,
+}
+
+impl Hurry {
+    fn begin() -> Self {
+        let thread = gettid();
+        let before = getpriority_process(Some(thread)).unwrap_or(0);
+        // Where this is not allowed, larger rings do.
+        let _ = setpriority_process(Some(thread), DRAIN_NICE);
+        Self { thread, before }
+    }
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        // To give way is always allowed.
+        let _ = setpriority_process(Some(self.thread), self.before);
     }
 }
 

@@ -81,6 +81,7 @@ impl Session {
             None => None,
         };
         let specs = targets.specs(gate.as_ref());
+        let keeper = Keeper::start(registry)?;
         let mut engine = Engine::start_recorded(options, specs.clone(), MAX_INTERVAL, tape)
             .map_err(options::start_failure)?;
         if let Some(gone) = vanished(&targets, &mut engine) {
@@ -95,7 +96,6 @@ impl Session {
         if let Some(tape) = engine.tape() {
             tape.header(header.clone());
         }
-        let keeper = Keeper::start(registry)?;
         engine.tell(keeper.clone());
         if let Some(duration) = duration {
             let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
