@@ -321,13 +321,22 @@ fn protobuf_says_the_same_as_text() {
                 assert_eq!((histogram.sample_count as f64).to_bits(), count.to_bits());
                 seen += 1 + histogram.bucket.len();
             }
-            // Everything began with the window, or when the unit was told.
-            let created = metric.counter.and_then(|counter| counter.created);
-            let began = scrape.unix_ns - (scrape.snapshot.at_ns - scrape.snapshot.start_ns);
-            assert!(created.is_none_or(|its| its.seconds.unsigned_abs() >= began / 1_000_000_000));
+            // Everything that counts says when it began: with the window, or when the unit was told.
+            let counter = metric.counter.as_ref().map(|its| its.created);
+            let histogram = metric.histogram.as_ref().map(|its| its.created);
+            if let Some(created) = counter.or(histogram) {
+                let created = created.expect("it began at some time").seconds;
+                let began = scrape.unix_ns - (scrape.snapshot.at_ns - scrape.snapshot.start_ns);
+                let seconds = |ns: u64| i64::try_from(ns / 1_000_000_000).expect("not so far");
+                let lifetime = seconds(began)..=seconds(scrape.unix_ns);
+                assert!(lifetime.contains(&created), "{series}: {created}");
+            }
         }
     }
     assert_eq!(seen, text.len(), "nothing is left out");
+    // As text that would be series of their own.
+    let openmetrics = Exporter::new().openmetrics(&scrape).expect("encodes");
+    assert!(!openmetrics.contains("_created"), "{openmetrics}");
 }
 
 #[test]

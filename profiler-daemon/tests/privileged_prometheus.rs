@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use common::Workload;
 use common::not_run;
-use common::schedscope::may_load_probes;
+use common::number as whole_number;
+use common::schedscope::{PATIENCE, Running, may_load_probes, schedscope};
 use common::service::{Answer, Service, free_address, get};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A Prometheus that scrapes each second; killed when dropped.
@@ -222,4 +224,73 @@ fn prometheus_takes_both_forms_and_the_dashboard_has_data() {
         "P99 is {estimate} by native buckets, {exact} in truth"
     );
     println!("P99 is {estimate} s by native buckets and {exact} s in truth");
+}
+
+/// Stops a workload, or lets it go on.
+fn send(workload: &Workload, signal: Signal) {
+    let pid = i32::try_from(workload.pid()).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process id"), signal).expect("it is a child");
+}
+
+/// The service, as Prometheus understood it, and `attach` have seen the very same waits: those of a workload
+/// that is let run only while both look.
+#[test]
+fn prometheus_and_a_report_agree_on_p99() {
+    const TEST: &str = "prometheus_and_a_report_agree_on_p99";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let workload = Workload::start("storm", &["--duration", "90s"]).expect("no special needs");
+    send(&workload, Signal::STOP);
+    // Its threads take a moment to stop.
+    thread::sleep(Duration::from_millis(300));
+    let pid = workload.pid().to_string();
+    let service = Service::start(["--target", &format!("storm=pid:{pid}")]);
+    let Some(prometheus) = Prometheus::start("p99", service.address(), true) else {
+        return not_run(TEST, "there is no prometheus");
+    };
+    let begun = Instant::now();
+    prometheus.query_until("schedscope_runqueue_delay_seconds{target=\"storm\"}", begun);
+    let mut attach = Running::start(schedscope([
+        "attach",
+        &pid,
+        "--duration",
+        "8s",
+        "--output",
+        "json",
+    ]));
+    attach.wait_until_it_measures();
+    send(&workload, Signal::CONT);
+    thread::sleep(Duration::from_secs(5));
+    send(&workload, Signal::STOP);
+    let outcome = attach.finish(PATIENCE);
+    outcome.expect_code(0);
+    let report = outcome.json();
+    let delay = &report["total"]["runqueue_delay"];
+    let (count, p99_ns): (u32, u32) = (
+        whole_number(&delay["count"]),
+        whole_number(&delay["p99_ns"]),
+    );
+
+    // The scrapes since it was stopped have it all.
+    thread::sleep(Duration::from_secs(2));
+    let ask = |query: &str| number(&prometheus.query_until(query, Instant::now())[0]);
+    let series = "schedscope_runqueue_delay_seconds{target=\"storm\"}";
+    let counted = ask(&format!("histogram_count({series})"));
+    let estimate = ask(&format!("histogram_quantile(0.99, {series})"));
+    let exact = f64::from(p99_ns) / 1e9;
+    println!(
+        "P99 is {estimate} s of {counted} waits by Prometheus, {exact} s of {count} by the report"
+    );
+    assert!(count > 10_000, "{delay}");
+    // Being stopped and let go is a wait or two of each thread, at the edge of what attach sees.
+    assert!(
+        (counted / f64::from(count) - 1.0).abs() < 0.001,
+        "{counted} waits, and {count}"
+    );
+    // The native bucket's 3.0%, and the report's 0.8%.
+    assert!(
+        (estimate / exact - 1.0).abs() < 0.038,
+        "{estimate} s and {exact} s"
+    );
 }

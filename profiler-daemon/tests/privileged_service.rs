@@ -5,6 +5,8 @@ mod browser;
 mod common;
 #[path = "service/flight.rs"]
 mod flight;
+#[path = "service/hostile.rs"]
+mod hostile;
 #[path = "service/manager.rs"]
 mod manager;
 
@@ -306,7 +308,7 @@ fn status_field(task: &Path, field: &str) -> u64 {
     let status = std::fs::read_to_string(task.join("status")).expect("the thread is there");
     let value = status.lines().find_map(|line| line.strip_prefix(field));
     value
-        .and_then(|value| value.trim().parse().ok())
+        .and_then(|value| value.split_whitespace().next()?.parse().ok())
         .expect("a number")
 }
 

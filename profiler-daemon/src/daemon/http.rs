@@ -32,9 +32,10 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::server::Acceptor;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::flight::FlightRecorder;
 use crate::sink::api::View;
@@ -335,7 +336,11 @@ async fn connection(
     let Some(tls) = guard.tls.clone() else {
         return conversation(stream, router, &guard, place, limits, closed).await;
     };
-    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let handshake = async {
+        let greeting = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        place.greets();
+        greeting.into_stream(tls).await
+    };
     if let Ok(Ok(stream)) = tokio::time::timeout(limits.head_time, handshake).await {
         conversation(stream, router, &guard, place, limits, closed).await;
     }
@@ -353,8 +358,10 @@ async fn conversation(
     let answer = service_fn(|request: axum::http::Request<hyper::body::Incoming>| {
         let router = &router;
         async move {
-            place.asks();
+            // Who is not known to have the right to ask has no right to its place, either: a crowd that waits
+            // for its passwords to be checked keeps nobody out.
             let answer = if guard.admits(request.headers()).await {
+                place.asks();
                 router.call(request).await
             } else {
                 Ok(unauthorized())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,25 @@ impl Service {
         environment: impl IntoIterator<Item = (&'a str, &'a str)>,
         arguments: impl IntoIterator<Item = S>,
     ) -> Self {
+        let is_healthy =
+            |address| get(address, "/healthz", "").is_some_and(|answer| answer.status == 200);
+        Self::start_until(is_healthy, environment, arguments)
+    }
+
+    /// [`Self::start`] with a configuration that lets only some in: it returns when it listens.
+    #[track_caller]
+    pub(crate) fn start_guarded(configuration: &Path) -> Self {
+        let listens = |address| TcpStream::connect(address).is_ok();
+        let arguments = [OsStr::new("--config"), configuration.as_os_str()];
+        Self::start_until(listens, [], arguments)
+    }
+
+    #[track_caller]
+    fn start_until<'a, S: AsRef<OsStr>>(
+        is_there: impl Fn(SocketAddr) -> bool,
+        environment: impl IntoIterator<Item = (&'a str, &'a str)>,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
         let address = free_address();
         let mut command = schedscope(["run", "--listen", &address.to_string()]);
         command.envs(environment).args(arguments);
@@ -46,7 +66,7 @@ impl Service {
             address,
         };
         let start = Instant::now();
-        while get(address, "/healthz", "").is_none_or(|answer| answer.status != 200) {
+        while !is_there(address) {
             if service.running.has_ended() || start.elapsed() > PATIENCE {
                 let outcome = service.running.finish(Duration::ZERO);
                 panic!("the service did not get healthy: {outcome:?}");

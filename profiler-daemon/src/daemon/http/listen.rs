@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+
+/// Connections that may wait to be accepted; the kernel takes no more than `net.core.somaxconn`, 4,096 by
+/// default. For one more than that it drops the first packet, which the client sends again after a second.
+const BACKLOG: u32 = 4096;
 
 /// Longest path of a Unix socket, in bytes (`sockaddr_un`, with its NUL).
 const MAX_SOCKET_PATH: usize = 107;
@@ -119,7 +123,7 @@ impl Drop for Listener {
 pub async fn bind(listen: impl Into<Listen>) -> Result<Listener, BindError> {
     let listen = listen.into();
     let bound = match &listen {
-        Listen::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
+        Listen::Tcp(address) => bind_tcp(*address).map(Listener::Tcp),
         Listen::Unix(path) => bind_unix(path),
         Listen::Systemd => from_systemd(),
     };
@@ -153,6 +157,18 @@ fn remedy(listen: &Listen, kind: ErrorKind) -> String {
         ),
         _ => elsewhere.to_owned(),
     }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // A restart must not wait for connections of before to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// An answer may be fetched for so long before its connection counts as idle.
+/// An answer may be fetched for so long before its connection counts as idle; and who has opened TLS may take
+/// so long to ask.
 const FETCH_TIME: Duration = Duration::from_secs(2);
 
 /// What a connection is doing.
@@ -14,6 +15,8 @@ const FETCH_TIME: Duration = Duration::from_secs(2);
 enum Doing {
     /// It has not asked for anything yet.
     Nothing,
+    /// It has begun TLS in earnest, and not asked yet.
+    Greeting,
     /// It waits for an answer.
     Asking,
     /// It has an answer, since then.
@@ -29,6 +32,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// It has begun TLS in earnest: a crowd that says nothing is not to push it out meanwhile.
+    pub(super) fn greets(&self) {
+        self.set(Doing::Greeting);
+    }
+
     /// It asks for something.
     pub(super) fn asks(&self) {
         self.set(Doing::Asking);
@@ -49,10 +57,12 @@ impl Place {
     }
 
     /// How soon it is to leave, if it may have to: those that never asked first, then those that are idle,
-    /// then those that may still fetch their answer; of each the oldest first.
+    /// then those that are about to ask or may still fetch their answer; of each the oldest first.
     fn rank(&self) -> Option<(u8, Instant)> {
         match *self.doing.lock().unwrap_or_else(PoisonError::into_inner) {
             Doing::Nothing => Some((0, self.since)),
+            Doing::Greeting if self.since.elapsed() > FETCH_TIME => Some((1, self.since)),
+            Doing::Greeting => Some((2, self.since)),
             Doing::Answered(at) if at.elapsed() > FETCH_TIME => Some((1, at)),
             Doing::Answered(at) => Some((2, at)),
             Doing::Asking => None,
@@ -150,5 +160,17 @@ mod tests {
         assert!(places.take().is_none(), "all three ask");
         drop(fifth);
         assert!(places.take().is_some());
+    }
+
+    #[test]
+    fn a_silent_crowd_pushes_nobody_out_who_has_begun_to_speak() {
+        let places = Places::new(3);
+        let speaking = places.take().expect("free");
+        speaking.place.greets();
+        let crowd: Vec<_> = (0..100)
+            .map(|_| places.take().expect("a silent one's"))
+            .collect();
+        assert!(places.taken().contains_key(&speaking.number));
+        assert!(!places.taken().contains_key(&crowd[0].number));
     }
 }

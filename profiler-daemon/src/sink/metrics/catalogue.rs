@@ -628,8 +628,11 @@ pub fn document() -> String {
 
 `schedscope run` serves them at `/metrics`, in the format that the client likes best: OpenMetrics text (1.0.0),
 Prometheus protobuf, or Prometheus text (0.0.4) for all others. Times are in seconds; counters only grow while
-the service runs. When a counter or a histogram began is in the protobuf form; `_created` series, which would
-double the number of series in a Prometheus that takes them for metrics, are not served.
+the service runs.
+
+When a counter or a histogram began is told in the protobuf form, of each one. A Prometheus that can use it
+(`--enable-feature=created-timestamp-zero-ingestion`, 2.50 and newer) asks for protobuf by itself. OpenMetrics text would
+tell it as `_created` series, which Prometheus without that flag stores as so many series more; they are not served.
 
 ## Buckets and their error
 
