@@ -44,9 +44,14 @@ fn has_bpf_capability() -> bool {
     effective & (1 << CAP_BPF | 1 << CAP_SYS_ADMIN) != 0
 }
 
+/// Another binary than the tests' own, such as a release build: for figures, not for judging a change.
+pub(crate) const BINARY: &str = "SCHEDSCOPE_BINARY";
+
 /// The binary, not yet started.
 pub(crate) fn schedscope<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_schedscope"));
+    let binary = std::env::var_os(BINARY);
+    let mut command =
+        Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_schedscope").into()));
     command.args(arguments);
     command
 }

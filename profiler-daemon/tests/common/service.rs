@@ -1,6 +1,6 @@
 //! A service that runs, and what it serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -111,13 +111,23 @@ impl Service {
     /// Scrapes until something holds for a sample, and returns that.
     #[track_caller]
     pub(crate) fn scrape_until(&self, holds: impl Fn(&Samples) -> bool) -> Samples {
+        self.scrape_within(Duration::from_secs(5), holds)
+    }
+
+    /// [`Self::scrape_until`], for so long.
+    #[track_caller]
+    pub(crate) fn scrape_within(
+        &self,
+        patience: Duration,
+        holds: impl Fn(&Samples) -> bool,
+    ) -> Samples {
         let start = Instant::now();
         loop {
             let samples = self.scrape();
             if holds(&samples) {
                 return samples;
             }
-            assert!(start.elapsed() < Duration::from_secs(5), "{samples:?}");
+            assert!(start.elapsed() < patience, "{samples:?}");
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -182,6 +192,22 @@ impl Samples {
             .filter(|(series, _)| of_metric(series) && series.contains(label))
             .map(|(_, value)| value)
             .sum()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All values of a label of a metric.
+    pub(crate) fn labels(&self, metric: &str, label: &str) -> BTreeSet<String> {
+        let (start, label) = (format!("{metric}{{"), format!("{label}=\""));
+        let series = self
+            .0
+            .keys()
+            .filter_map(|series| series.strip_prefix(&start));
+        let values = series.filter_map(|labels| labels.split(&label).nth(1)?.split('"').next());
+        values.map(str::to_owned).collect()
     }
 
     /// Whether a series has this label.

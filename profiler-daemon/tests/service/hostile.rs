@@ -211,6 +211,7 @@ fn scrapes(site: &Site) -> Vec<Duration> {
         "{lost} lost their places, and {} did not",
         took.len()
     );
+    println!("{} scrapes, {lost} connections lost before", took.len());
     took.sort();
     took
 }

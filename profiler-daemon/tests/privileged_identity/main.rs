@@ -1,5 +1,7 @@
 //! Units of real processes in real cgroups, in reports and in metrics.
 
+mod churn;
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::fs;
