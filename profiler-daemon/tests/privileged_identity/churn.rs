@@ -18,7 +18,7 @@ use crate::common::service::{Samples, Service};
 use crate::unified;
 
 /// How much more memory the service may have at the end than after a third of the time, in KiB.
-const GROWTH_KIB: u64 = 8 << 10;
+const GROWTH_KIB: u64 = 16 << 10;
 
 /// How many cgroups and threads there are, and for how many seconds each cgroup, and all of it.
 struct Size {

