@@ -211,9 +211,11 @@ fn units_that_come_and_go_leave_memory_and_series_bounded() {
     let after = service.scrape_within(Duration::from_secs(20), |samples| {
         threads_of_churn(samples) == 0.0
     });
+    // Who has slowed whom may have been seen since.
+    let most_series = most_series + most_series / 10;
     assert!(
         after.len() <= most_series,
-        "{} series after {most_series}",
+        "{} series, at most {most_series}",
         after.len()
     );
 }
