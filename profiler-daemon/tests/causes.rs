@@ -22,8 +22,20 @@ struct Truth {
     seen: Causes,
     /// Of stays that had begun before it.
     found: Causes,
-    /// Who had the CPU meanwhile, by thread id.
+    /// Who had the CPU meanwhile, by thread id; 0 for interrupts.
     culprits: BTreeMap<u32, u128>,
+}
+
+/// What interrupts took of a CPU within this time.
+fn interrupted(told: &[(u64, u64, u64)], time_ns: &Range<u64>) -> u128 {
+    let until = |(from_ns, until_ns, ns): (u64, u64, u64), ts_ns: u64| {
+        let part_ns = ts_ns.clamp(from_ns, until_ns) - from_ns;
+        u128::from(ns) * u128::from(part_ns) / u128::from((until_ns - from_ns).max(1))
+    };
+    let first = told.partition_point(|its| its.1 <= time_ns.start);
+    let told = told[first..].iter().take_while(|its| its.0 < time_ns.end);
+    told.map(|&its| until(its, time_ns.end) - until(its, time_ns.start))
+        .sum()
 }
 
 /// Who had a CPU, and from when on.
@@ -64,8 +76,16 @@ fn timeline(run: &Run) -> Vec<(u64, Held)> {
 }
 
 impl Truth {
-    fn add(&mut self, run: &Run, cpu: &(u64, Held), time_ns: Range<u64>, is_found: bool) {
-        let (known_from_ns, held) = cpu;
+    fn add(
+        &mut self,
+        run: &Run,
+        cpu: usize,
+        of: &(u64, Held),
+        time_ns: Range<u64>,
+        is_found: bool,
+    ) {
+        let (known_from_ns, held) = of;
+        let told = &run.machine.interrupts[cpu].told;
         let causes = if is_found {
             &mut self.found
         } else {
@@ -79,13 +99,16 @@ impl Truth {
             let holder = place.checked_sub(1).and_then(|place| held[place].1);
             let until_ns = held.get(place).map_or(u64::MAX, |next| next.0);
             let until_ns = until_ns.min(time_ns.end);
-            let duration_ns = u128::from(until_ns - from_ns);
+            let interrupted_ns = interrupted(told, &(from_ns..until_ns));
+            let rest_ns = u128::from(until_ns - from_ns) - interrupted_ns;
+            causes[Cause::Contended as usize] += interrupted_ns;
+            *self.culprits.entry(0).or_default() += interrupted_ns;
             match holder {
-                None => causes[Cause::Placement as usize] += duration_ns,
+                None => causes[Cause::Placement as usize] += rest_ns,
                 Some(task) => {
-                    causes[Cause::Contended as usize] += duration_ns;
+                    causes[Cause::Contended as usize] += rest_ns;
                     let tid = run.machine.tasks[task].tid;
-                    *self.culprits.entry(tid).or_default() += duration_ns;
+                    *self.culprits.entry(tid).or_default() += rest_ns;
                 }
             }
             (from_ns, place) = (until_ns, place + 1);
@@ -129,7 +152,7 @@ impl Truth {
                     let start_ns = from_ns.max(stay.start).max(window.start);
                     let end_ns = until_ns.min(stay.end).min(window.end);
                     if start_ns < end_ns {
-                        truth.add(run, &cpus[cpu], start_ns..end_ns, is_found);
+                        truth.add(run, cpu, &cpus[cpu], start_ns..end_ns, is_found);
                     }
                 }
             }

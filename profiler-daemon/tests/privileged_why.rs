@@ -14,6 +14,7 @@ use common::books::{assert_close, named, thread as row_by_id, time};
 use common::oracle::{Schedstat, truth_of};
 use common::schedscope::{may_load_probes, measure_command, measure_process};
 use common::service::{Samples, Service};
+use common::softirqs::NetworkSoftirqs;
 use common::{Workload, not_run, number};
 use serde_json::Value;
 
@@ -288,6 +289,54 @@ fn the_hog_is_named_with_its_share() {
         contended + unknown >= time(row, "runnable") / 100 * 98,
         "{row}"
     );
+}
+
+/// A thread that sends much is interrupted by the network's softirqs: a victim on its CPU waits for both, and
+/// each is named for its own part. The kernel's tracing times the softirqs, too.
+#[test]
+fn interrupts_are_named_and_not_whom_they_interrupt() {
+    const TEST: &str = "interrupts_are_named_and_not_whom_they_interrupt";
+    if !may_load_probes(TEST) {
+        return;
+    }
+    let workload = Workload::start("flood", &["--duration", "20s"]).expect("no special needs");
+    let members @ [victim, sender] = ["victim", "sender"].map(|name| workload.member(name));
+    let softirqs = NetworkSoftirqs::watch(cpu_of(victim.1));
+    let (report, runs) = window_of(victim.0, &members, "2s");
+    let row = row_by_id(&report, victim.1);
+    let network = blamed(row, "network softirq");
+    let unknown = number::<u64>(&row["runnable_ns"]["unknown"]) + time(row, "unknown");
+    // The kernel counts for the sender whatever interrupted it, unless it accounts for interrupts.
+    let both = blamed(row, "sender") + network;
+    check_share("sender with softirqs", both, runs[&sender.1], unknown);
+    let units = report["total"]["culprits_by_unit"].as_array();
+    let of_interrupts = units.into_iter().flatten();
+    let of_interrupts: u64 = of_interrupts
+        .filter(|unit| unit["unit"] == "interrupts")
+        .map(|unit| number::<u64>(&unit["ns"]))
+        .sum();
+    assert!(of_interrupts >= network, "{report}");
+    match softirqs {
+        Ok(softirqs) => {
+            let (count, by_tracing) = softirqs.within(&report);
+            println!("network softirqs: {network} ns; by tracing {count} in {by_tracing} ns");
+            // Both time some of what the other one's hooks take.
+            let hooks = count * 100;
+            assert_close("softirqs", network, by_tracing, 0.05, unknown + hooks);
+        }
+        Err(reason) => not_run(TEST, &format!("no tracing to compare with: {reason}")),
+    }
+}
+
+/// The CPU that a thread may use, the highest of several.
+fn cpu_of(tid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).expect("it is there");
+    let cpus = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let last = cpus.and_then(|cpus| cpus.trim().rsplit([',', '-']).next());
+    last.and_then(|cpu| cpu.parse().ok())
+        .expect("a list of CPUs")
 }
 
 /// Who waits for a lock waits for its holder, and if that is queued, for who has its CPU: the chain

@@ -413,7 +413,13 @@ fn cases() -> Vec<(&'static str, Story, Vec<Story>)> {
         ]),
         ("own-threads", part(Contended, 100).held(100, 50),
             vec![part(Contended, 100).held(100, 49), part(Contended, 99).held(100, 99)]),
-        ("contended", part(Contended, 100), vec![part(Contended, 99), part(Contended, 100).held(500, 100)]),
+        ("interrupts", told(&[(Contended, 100), (Ran, 1_900), (Waited("sleep"), 8_000)]).held(0, 10), vec![
+            told(&[(Contended, 100), (Ran, 1_900), (Waited("sleep"), 8_000)]).held(0, 9),
+            told(&[(Contended, 100), (Ran, 1_901), (Waited("sleep"), 7_999)]).held(0, 10),
+            told(&[(Contended, 100), (Ran, 1_900), (Waited("sleep"), 8_000)]).held(500, 100),
+        ]),
+        ("contended", part(Contended, 100),
+            vec![part(Contended, 99), part(Contended, 100).held(500, 100), part(Contended, 100).held(0, 100)]),
         ("placement", part(Placed, 100), vec![part(Placed, 99)]),
         ("cpu-wait",
             told(&[(Contended, 60), (Placed, 40), (Ran, 900), (Waited("sleep"), 9_000)]), vec![

@@ -24,7 +24,7 @@ pub mod why;
 pub use thread::{THREAD_RECORD_BYTES, ThreadRecord, thread_flags};
 
 /// Version of everything in this file; recordings carry it.
-pub const WIRE_VERSION: u32 = 3;
+pub const WIRE_VERSION: u32 = 4;
 
 /// Size of a ring record, in bytes.
 pub const RECORD_BYTES: usize = 32;
@@ -74,11 +74,13 @@ pub enum Kind {
     CgroupMove = 11,
     /// [`Throttled`].
     Throttled = 12,
+    /// [`Interrupts`].
+    Interrupts = 13,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Switch,
         Self::Wakeup,
         Self::Fork,
@@ -91,6 +93,7 @@ impl Kind {
         Self::Throttle,
         Self::CgroupMove,
         Self::Throttled,
+        Self::Interrupts,
     ];
 
     /// The kind with this number, if there is one.
@@ -121,6 +124,7 @@ impl Kind {
             Self::Throttle => "throttle",
             Self::CgroupMove => "cgroup-move",
             Self::Throttled => "throttled",
+            Self::Interrupts => "interrupts",
         }
     }
 }
@@ -339,6 +343,53 @@ pub struct Throttled {
     pub _pad: [u8; 3],
     /// [`Kind::Throttled`].
     pub kind: u8,
+}
+
+/// How long a CPU has been in interrupts. Comes right before a [`Switch`] there, a wakeup to its run queue, or
+/// a [`Migrate`] from it, if that has grown by a microsecond since it was last told.
+///
+/// Hard interrupts, softirqs that run on their way out or when a thread turns them on again, and interrupts
+/// by other CPUs, as far as there are hooks for them. What `ksoftirqd` and threads of interrupts do is theirs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "decode",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct Interrupts {
+    /// When, by the clock of that CPU's run queue.
+    pub ts_ns: u64,
+    /// By kind ([`interrupt`]): all the time since the probes were attached, in nanoseconds, low 32 bits.
+    /// Each moment counts for the innermost interrupt. By `CLOCK_MONOTONIC`.
+    pub spent_ns: [u32; interrupt::KINDS],
+    /// How long before `ts_ns` it was last looked at; `u32::MAX` for longer. All but a microsecond of
+    /// what is new since the record before was spent within that time.
+    pub within_ns: u32,
+    /// The CPU; not always the one that the record comes from.
+    pub cpu: u16,
+    /// Zero.
+    pub _pad: u8,
+    /// [`Kind::Interrupts`].
+    pub kind: u8,
+}
+
+/// Places in [`Interrupts::spent_ns`].
+pub mod interrupt {
+    /// The timer's interrupt with what expires in it, and the softirqs of timers.
+    pub const TIMER: usize = 0;
+    /// The network softirqs.
+    pub const NETWORK: usize = 1;
+    /// The block softirqs.
+    pub const BLOCK: usize = 2;
+    /// Devices' interrupts, those by other CPUs, and the other softirqs.
+    pub const OTHER: usize = 3;
+    /// How many there are.
+    pub const KINDS: usize = 4;
 }
 
 /// A cgroup's CPU quota is used up on one CPU, or there is some again. Only on kernels that throttle groups
@@ -581,6 +632,7 @@ const _: () = {
     record!(Throttle);
     record!(CgroupMove);
     record!(Throttled);
+    record!(Interrupts);
     assert!(offset_of!(Switch, next_delay_ns) == 8);
     assert!(offset_of!(Switch, prev_tid) == 16);
     assert!(offset_of!(Switch, next_tid) == 20);
@@ -621,6 +673,9 @@ const _: () = {
     assert!(offset_of!(Throttled, since_ns) == 8);
     assert!(offset_of!(Throttled, until_ns) == 16);
     assert!(offset_of!(Throttled, tid) == 24);
+    assert!(offset_of!(Interrupts, spent_ns) == 8);
+    assert!(offset_of!(Interrupts, within_ns) == 24);
+    assert!(offset_of!(Interrupts, cpu) == 28);
     assert!(
         ring::DROPPED + ring::COUNTERS * 8 <= ring::TAIL && ring::TAIL + 8 <= ring::HEADER_BYTES
     );

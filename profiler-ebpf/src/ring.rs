@@ -39,7 +39,7 @@ pub enum Counter {
     Exec = 4,
     /// As `Rename` and `CgroupMove`, for the names and groups that threads are made with.
     FirstName = 5,
-    /// [`crate::Waking`] records for which the ring had no room.
+    /// [`crate::Waking`] and [`crate::Interrupts`] records for which the ring had no room.
     Waking = 6,
     /// [`crate::Migrate`] records for which the ring had no room.
     Migrate = 7,

@@ -38,7 +38,7 @@ macro_rules! why_config {
 why_config! {
     /// 1 if the system calls of threads that block are read, else 0.
     syscalls = 0,
-    /// 1 if wakers are recorded, else 0.
+    /// 1 if wakers and the time in interrupts are recorded, else 0.
     wakers = 0,
     /// 1 if evidence of long waits is taken, else 0.
     evidence = 0,
@@ -187,6 +187,7 @@ pub mod programs {
         ("call_function_entry", "call_function_exit"),
         ("call_function_single_entry", "call_function_single_exit"),
         ("irq_work_entry", "irq_work_exit"),
+        ("local_timer_entry", "local_timer_exit"),
     ];
     /// How many of [`CONTEXTS`] every architecture has.
     pub const COMMON_CONTEXTS: usize = 3;

@@ -31,8 +31,7 @@ pub(super) struct Witnesses<'a> {
 pub(super) struct Culprits(Vec<(Runner, u64)>);
 
 impl Culprits {
-    pub(super) fn add(&mut self, runner: Runner, time_ns: &Range<u64>) {
-        let duration_ns = time_ns.end - time_ns.start;
+    pub(super) fn add(&mut self, runner: Runner, duration_ns: u64) {
         if let Some((_, ns)) = self.0.iter_mut().find(|(its, _)| *its == runner) {
             *ns += duration_ns;
         } else if self.0.len() < MAX_KNOWN {
@@ -127,7 +126,7 @@ impl Witnesses<'_> {
         };
         if let Some((queued_ns, cpu)) = queued {
             let mut culprits = Culprits::default();
-            let visit = |runner, time_ns: Range<u64>| culprits.add(runner, &time_ns);
+            let visit = |runner, duration_ns| culprits.add(runner, duration_ns);
             self.queues
                 .timeline
                 .divide(cpu, queued_ns, usize::MAX, visit);

@@ -2,8 +2,8 @@
 //! panics.
 
 use profiler_ebpf::{
-    CgroupMove, Exec, Fork, Gap, KIND_OFFSET, Kind, Migrate, RawRecord, Rename, Switch, Throttle,
-    Throttled, Wakeup, Waking,
+    CgroupMove, Exec, Fork, Gap, Interrupts, KIND_OFFSET, Kind, Migrate, RawRecord, Rename, Switch,
+    Throttle, Throttled, Wakeup, Waking,
 };
 use zerocopy::transmute;
 
@@ -32,11 +32,13 @@ pub enum Event {
     CgroupMove(CgroupMove),
     /// A thread was kept off its CPU by a quota.
     Throttled(Throttled),
+    /// A CPU was in interrupts.
+    Interrupts(Interrupts),
 }
 
 /// A record of a kind that this version does not know; its number is the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a record of the unknown kind {0}; this version knows the kinds 1 to 6 and 8 to 12")]
+#[error("a record of the unknown kind {0}; this version knows the kinds 1 to 6 and 8 to 13")]
 pub struct UnknownKind(pub u8);
 
 impl Event {
@@ -61,6 +63,7 @@ impl Event {
             Some(Kind::Throttle) => Ok(Self::Throttle(transmute!(bytes))),
             Some(Kind::CgroupMove) => Ok(Self::CgroupMove(transmute!(bytes))),
             Some(Kind::Throttled) => Ok(Self::Throttled(transmute!(bytes))),
+            Some(Kind::Interrupts) => Ok(Self::Interrupts(transmute!(bytes))),
             // A doorbell wakes the daemon and carries nothing: one that gets here is a mistake.
             Some(Kind::Doorbell) | None => Err(UnknownKind(number)),
         }
@@ -81,6 +84,7 @@ impl Event {
             Self::Throttle(record) => record.ts_ns,
             Self::CgroupMove(record) => record.ts_ns,
             Self::Throttled(record) => record.ts_ns,
+            Self::Interrupts(record) => record.ts_ns,
         }
     }
 
@@ -99,6 +103,7 @@ impl Event {
             Self::Throttle(_) => Kind::Throttle,
             Self::CgroupMove(_) => Kind::CgroupMove,
             Self::Throttled(_) => Kind::Throttled,
+            Self::Interrupts(_) => Kind::Interrupts,
         }
     }
 
@@ -117,6 +122,7 @@ impl Event {
             Self::Throttle(record) => RawRecord(transmute!(record)),
             Self::CgroupMove(record) => RawRecord(transmute!(record)),
             Self::Throttled(record) => RawRecord(transmute!(record)),
+            Self::Interrupts(record) => RawRecord(transmute!(record)),
         };
         raw.0[KIND_OFFSET] = self.kind() as u8;
         raw

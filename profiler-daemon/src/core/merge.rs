@@ -56,7 +56,8 @@ fn rank(raw: &RawRecord) -> u8 {
             | Kind::Waking
             | Kind::Migrate
             | Kind::Throttle
-            | Kind::Throttled,
+            | Kind::Throttled
+            | Kind::Interrupts,
         ) => 0,
         Some(Kind::Switch | Kind::Gap | Kind::Doorbell) | None => 1,
         Some(Kind::Rename | Kind::Exec | Kind::CgroupMove) => 2,

@@ -1,7 +1,7 @@
 //! Why a thread on a run queue did not run: a stay there is divided into its causes.
 //!
-//! First comes what a CPU quota took; of the rest it is contended what somebody else had the CPU for,
-//! and placement what nobody had it for. It is the CPU that counts whose queue the thread was on: a
+//! First comes what a CPU quota took; of the rest it is contended what somebody else or an interrupt had
+//! the CPU for, and placement what nobody had it for. It is the CPU that counts whose queue the thread was on: a
 //! thread that was moved while it was queued was on several.
 
 use std::collections::BTreeMap;
@@ -76,14 +76,14 @@ impl RunQueues {
     }
 
     /// Divides a part of a thread's stay on the run queue by cause; the sum is its length. `visit` is
-    /// told who had the CPU when it was contended, the latest first, as far as that goes back, and of
+    /// told who had the CPU for how long when it was contended, the latest first, as far as that goes back, and of
     /// the last `steps` who had each CPU at most.
     pub(super) fn divide(
         &self,
         thread: &Thread,
         time_ns: Range<u64>,
         steps: usize,
-        mut visit: impl FnMut(Runner, Range<u64>),
+        mut visit: impl FnMut(Runner, u64),
     ) -> Causes {
         let mut causes = Causes::default();
         if !thread.has_moved {
@@ -154,7 +154,7 @@ impl RunQueues {
         cpu: Option<usize>,
         steps: usize,
         causes: &mut Causes,
-        mut visit: impl FnMut(Runner, Range<u64>),
+        mut visit: impl FnMut(Runner, u64),
     ) {
         let mut book = |time_ns: Range<u64>, quota| {
             let duration_ns = time_ns.end.saturating_sub(time_ns.start);

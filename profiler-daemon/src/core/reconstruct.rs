@@ -16,6 +16,7 @@ use super::decode::Event;
 use super::figures::Figures;
 use super::found::Passes;
 use super::history::History;
+use super::interrupts::Reckoning;
 use super::queue::Arriving;
 use super::ranking::Ranking;
 use super::snapshot::{Counts, ThreadSnapshot};
@@ -55,6 +56,8 @@ pub struct Reconstruction {
     pub(super) evidence: Evidence,
     /// What said, last on each CPU, how long a quota kept off the thread that comes in next.
     pub(super) throttled: Vec<Option<Throttled>>,
+    /// What was told of interrupts.
+    pub(super) reckoning: Reckoning,
 }
 
 impl Reconstruction {
@@ -129,6 +132,7 @@ impl Reconstruction {
                     Event::Throttle(record) => self.spans.queues.quotas.take_in(&record),
                     Event::CgroupMove(record) => self.cgroup_move(&record),
                     Event::Throttled(record) => self.throttled(stream, record),
+                    Event::Interrupts(record) => self.interrupts(&record),
                 }
             }
             Err(_) => self.counts.undecodable += 1,

@@ -1,7 +1,6 @@
 //! The state of all figures at one moment, what has not ended yet included.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use profiler_ebpf::Kind;
@@ -296,9 +295,7 @@ impl Reconstruction {
                 }
                 What::Queued => {
                     let origin = thread.origin();
-                    let note = |runner, time_ns: Range<u64>| {
-                        open.held.push((runner, time_ns.end - time_ns.start));
-                    };
+                    let note = |runner, duration_ns| open.held.push((runner, duration_ns));
                     let queues = &self.spans.queues;
                     open.causes = queues.divide(thread, from_ns..end_ns, steps, note);
                     for (cause, ns) in Cause::ALL.into_iter().zip(open.causes) {

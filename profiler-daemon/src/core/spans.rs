@@ -171,8 +171,7 @@ impl Spans {
         let held_before = self.held.len();
         let (held, victim_tid, victim_unit) = (&mut self.held, thread.tid, thread.unit);
         let mut named_ns = 0;
-        let note = |runner, time_ns: Range<u64>| {
-            let duration_ns = time_ns.end - time_ns.start;
+        let note = |runner, duration_ns| {
             named_ns += duration_ns;
             held.push(Held {
                 runner,

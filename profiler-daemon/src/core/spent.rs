@@ -36,7 +36,7 @@ impl Share {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Cause {
-    /// Another thread had the CPU whose queue it was on.
+    /// Another thread, or an interrupt, had the CPU whose queue it was on.
     Contended,
     /// The CPU quota of its cgroup, or of one above it, was used up.
     Throttled,

@@ -10,7 +10,8 @@ use wildmatch::WildMatch;
 use super::account::{Account, Detail};
 use super::classify::Wait;
 use super::figures::Figures;
-use super::ranking::Ranking;
+use super::interrupts::InterruptKind;
+use super::ranking::{Ranking, Weight};
 use super::snapshot::ThreadSnapshot;
 use super::spent::Spent;
 use super::thread::{Comm, Thread};
@@ -146,13 +147,21 @@ impl Target {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) host: Figures,
-    /// What threads that have ended took from others, by process.
+    /// What threads that have ended took from others, by process, and what interrupts took.
     pub(super) inflicted: Ranking<u32, Who>,
     pub(super) targets: Vec<Target>,
     pub(super) units: Units,
 }
 
 impl Ledger {
+    /// Interrupts had a CPU that somebody was queued for.
+    pub(super) fn inflict(&mut self, kind: InterruptKind, duration_ns: u64) {
+        // No process has such an id.
+        let key = u32::MAX - kind as u32;
+        let who = || Who::interrupts(kind);
+        self.inflicted.add(key, Weight::once(duration_ns), who);
+    }
+
     /// A process was made, or found to be another's child: it follows that one. Returns whether it came
     /// to a target by that.
     pub(super) fn follow(&mut self, tgid: u32, parent_tgid: u32) -> bool {

@@ -38,6 +38,17 @@ pub struct Identity {
 pub struct Comm(pub [u8; profiler_ebpf::COMM_BYTES]);
 
 impl Comm {
+    /// A name of at most 15 bytes; what is longer is cut.
+    #[must_use]
+    pub(super) fn from_name(name: &str) -> Self {
+        let mut bytes = [0; profiler_ebpf::COMM_BYTES];
+        let last = bytes.len() - 1;
+        for (byte, from) in bytes[..last].iter_mut().zip(name.bytes()) {
+            *byte = from;
+        }
+        Self(bytes)
+    }
+
     /// The bytes before the NUL.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

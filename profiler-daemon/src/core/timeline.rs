@@ -3,16 +3,23 @@
 //! Of each CPU two things are kept. The last stints, bounded, say who had it. For what is longer ago
 //! there are marks, at every so many stints, with how long the CPU had been busy by then: between two
 //! of them it is known whether anybody ran, but not who.
+//!
+//! Interrupts take their time from whoever has the CPU, the idle task too. It is told how long they took
+//! between two looks, not when: cut at a moment in between, they count in proportion.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::interrupts::{InterruptKind, Interrupted};
 use super::threads::Slot;
 
 /// Stints kept of all CPUs together, 40 bytes each, and the least and the most of one CPU.
 const STINTS: usize = 1 << 18;
 const MIN_STINTS: usize = 512;
 const MAX_STINTS: usize = 1 << 14;
+
+/// Of interrupts so many times fewer are kept: not every stint has some.
+const STINTS_AN_INTERRUPTION: usize = 4;
 
 /// There is a mark at every so many stints.
 const STINTS_A_MARK: u32 = 64;
@@ -24,6 +31,22 @@ const MARKS: usize = 1 << 13;
 pub(super) struct Runner {
     pub(super) slot: Slot,
     pub(super) serial: u64,
+}
+
+impl Runner {
+    /// Stands for interrupts. No thread has such a number.
+    pub(super) fn interrupts(kind: InterruptKind) -> Self {
+        Self {
+            slot: Slot::default(),
+            serial: u64::MAX - kind as u64,
+        }
+    }
+
+    /// The interrupts that it stands for, if it does for any.
+    pub(super) fn kind(self) -> Option<InterruptKind> {
+        let mut kinds = InterruptKind::ALL.into_iter();
+        kinds.find(|kind| u64::MAX - self.serial == *kind as u64)
+    }
 }
 
 /// Who has a CPU.
@@ -41,7 +64,7 @@ pub(super) enum Holder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "the unit stands with each time")]
 pub(super) struct Use {
-    /// Some thread had it.
+    /// Some thread had it, or interrupts.
     pub(super) busy_ns: u64,
     /// Nobody had it.
     pub(super) idle_ns: u64,
@@ -83,6 +106,8 @@ struct Stint {
 #[derive(Debug, Default)]
 struct Cpu {
     stints: VecDeque<Stint>,
+    /// In order of time; each lies within one stint.
+    interrupted: VecDeque<Interrupted>,
     marks: VecDeque<(u64, Tally)>,
     /// Stints since the last mark.
     unmarked: u32,
@@ -104,21 +129,20 @@ impl Timeline {
             self.cpus.resize_with(cpu + 1, Cpu::default);
             self.bound = (STINTS / self.cpus.len()).clamp(MIN_STINTS, MAX_STINTS);
         }
-        let Some(Cpu {
+        let Some(its) = self.cpus.get_mut(cpu) else {
+            return;
+        };
+        let last = its.stints.back().copied();
+        let (from_ns, before) = last.map_or((ts_ns, Tally::default()), |last| {
+            let from_ns = ts_ns.max(last.from_ns);
+            (from_ns, its.tally(&last, from_ns))
+        });
+        let Cpu {
             stints,
             marks,
             unmarked,
-        }) = self.cpus.get_mut(cpu)
-        else {
-            return;
-        };
-        let (from_ns, before) = stints.back().map_or((ts_ns, Tally::default()), |last| {
-            let from_ns = ts_ns.max(last.from_ns);
-            (
-                from_ns,
-                last.before.after(last.holder, from_ns - last.from_ns),
-            )
-        });
+            ..
+        } = its;
         while stints.len() >= self.bound {
             stints.pop_front();
         }
@@ -137,6 +161,27 @@ impl Timeline {
         }
     }
 
+    /// A CPU was in interrupts while it had its present holder.
+    pub(super) fn interrupt(&mut self, cpu: usize, interrupted: Interrupted) {
+        let Some(its) = self.cpus.get_mut(cpu) else {
+            return;
+        };
+        let Some(stint) = its.stints.back() else {
+            return;
+        };
+        let earliest_ns = its
+            .interrupted
+            .back()
+            .map_or(stint.from_ns, |last| stint.from_ns.max(last.until_ns));
+        let Some(interrupted) = interrupted.not_before(earliest_ns) else {
+            return;
+        };
+        while its.interrupted.len() >= self.bound / STINTS_AN_INTERRUPTION {
+            its.interrupted.pop_front();
+        }
+        its.interrupted.push_back(interrupted);
+    }
+
     /// Who is said to have this CPU now has it no more, nobody can tell since when.
     pub(super) fn discredit(&mut self, cpu: usize) {
         if let Some(last) = self.cpus.get_mut(cpu).and_then(|cpu| cpu.stints.back_mut()) {
@@ -144,14 +189,14 @@ impl Timeline {
         }
     }
 
-    /// How a CPU was used in this time. `visit` is told who had it and when, the latest first, of the
-    /// last `steps` stints at most.
+    /// How a CPU was used in this time. `visit` is told who had it and for how long, the latest first, of
+    /// the last `steps` stints at most.
     pub(super) fn divide(
         &self,
         cpu: usize,
         time_ns: Range<u64>,
         steps: usize,
-        mut visit: impl FnMut(Runner, Range<u64>),
+        mut visit: impl FnMut(Runner, u64),
     ) -> Use {
         let mut used = Use::default();
         let mut end_ns = time_ns.end;
@@ -167,13 +212,21 @@ impl Timeline {
         for stint in cpu.stints.range(..newest).rev().take(steps) {
             let start_ns = stint.from_ns.max(time_ns.start);
             let duration_ns = end_ns.saturating_sub(start_ns);
-            match stint.holder {
-                Holder::Idle => used.idle_ns += duration_ns,
-                Holder::Unknown => used.unknown_ns += duration_ns,
-                Holder::Thread(runner) => {
-                    used.busy_ns += duration_ns;
-                    if duration_ns > 0 {
-                        visit(runner, start_ns..end_ns);
+            if duration_ns > 0 {
+                let in_interrupts_ns = match stint.holder {
+                    Holder::Unknown => 0,
+                    _ => cpu.name_interrupts(start_ns..end_ns, &mut visit),
+                };
+                let rest_ns = duration_ns - in_interrupts_ns;
+                used.busy_ns += in_interrupts_ns;
+                match stint.holder {
+                    Holder::Idle => used.idle_ns += rest_ns,
+                    Holder::Unknown => used.unknown_ns += rest_ns,
+                    Holder::Thread(runner) => {
+                        used.busy_ns += rest_ns;
+                        if rest_ns > 0 {
+                            visit(runner, rest_ns);
+                        }
                     }
                 }
             }
@@ -188,9 +241,10 @@ impl Timeline {
             .zip(cpu.earliest_from(time_ns.start))
             .filter(|((end_ns, _), (from_ns, _))| from_ns < end_ns);
         if let Some(((end_ns, end), (from_ns, start))) = known {
-            let busy_ns = end.busy_ns.saturating_sub(start.busy_ns);
-            let unknown_ns = end.unknown_ns.saturating_sub(start.unknown_ns);
             let whole_ns = end_ns - from_ns;
+            // More only if interrupts within a stint are forgotten by now.
+            let busy_ns = end.busy_ns.saturating_sub(start.busy_ns).min(whole_ns);
+            let unknown_ns = end.unknown_ns.saturating_sub(start.unknown_ns);
             let idle_ns = whole_ns.saturating_sub(busy_ns).saturating_sub(unknown_ns);
             used.busy_ns += busy_ns;
             used.idle_ns += idle_ns;
@@ -203,6 +257,41 @@ impl Timeline {
 }
 
 impl Cpu {
+    /// The tally at this moment of a stint.
+    #[inline]
+    fn tally(&self, stint: &Stint, ts_ns: u64) -> Tally {
+        let tally = stint.before.after(stint.holder, ts_ns - stint.from_ns);
+        if stint.holder != Holder::Idle || self.interrupted.is_empty() {
+            return tally;
+        }
+        let busy_ns = self.name_interrupts(stint.from_ns..ts_ns, &mut |_, _| {});
+        Tally {
+            busy_ns: tally.busy_ns.saturating_add(busy_ns),
+            ..tally
+        }
+    }
+
+    /// How long it was in interrupts within this time, with the kinds told to `visit`.
+    #[inline]
+    fn name_interrupts(&self, time_ns: Range<u64>, visit: &mut impl FnMut(Runner, u64)) -> u64 {
+        let is_over = |its: &Interrupted| its.until_ns <= time_ns.start;
+        if self.interrupted.back().is_none_or(is_over) {
+            return 0;
+        }
+        let mut sum_ns = 0;
+        let later = self
+            .interrupted
+            .partition_point(|its| its.from_ns < time_ns.end);
+        let latest_first = self.interrupted.range(..later).rev();
+        for its in latest_first.take_while(|its| !is_over(its)) {
+            for (kind, ns) in its.within(&time_ns) {
+                sum_ns += ns;
+                visit(Runner::interrupts(kind), ns);
+            }
+        }
+        sum_ns
+    }
+
     /// The tally at this moment, or at the first one after it that there is a tally of.
     fn earliest_from(&self, ts_ns: u64) -> Option<(u64, Tally)> {
         let place = place_before(&self.stints, ts_ns.saturating_add(1));
@@ -210,8 +299,7 @@ impl Cpu {
             .checked_sub(1)
             .and_then(|place| self.stints.get(place))
         {
-            let tally = stint.before.after(stint.holder, ts_ns - stint.from_ns);
-            return Some((ts_ns, tally));
+            return Some((ts_ns, self.tally(stint, ts_ns)));
         }
         let mark = self.marks.partition_point(|&(from_ns, _)| from_ns < ts_ns);
         let first = self
@@ -247,7 +335,9 @@ fn place_before(stints: &VecDeque<Stint>, ts_ns: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Holder, MAX_STINTS, Runner, STINTS_A_MARK, Timeline, Use};
+    use super::{
+        Holder, InterruptKind, Interrupted, MAX_STINTS, Runner, STINTS_A_MARK, Timeline, Use,
+    };
     use crate::core::threads::Slot;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -270,10 +360,10 @@ mod tests {
             timeline.hold(3, ts_ns, holder(who));
         }
         let mut named = Vec::new();
-        let used = timeline.divide(3, 120..230, 100, |runner, time_ns| {
-            named.push((runner.serial, time_ns));
+        let used = timeline.divide(3, 120..230, 100, |runner, duration_ns| {
+            named.push((runner.serial, duration_ns));
         });
-        assert_eq!(named, [(1, 210..230), (2, 170..200), (1, 120..150)]);
+        assert_eq!(named, [(1, 20), (2, 30), (1, 30)]);
         let expected = Use {
             busy_ns: 80,
             idle_ns: 20,
@@ -288,6 +378,36 @@ mod tests {
     }
 
     #[test]
+    fn interrupts_take_from_threads_and_from_idling() {
+        let mut timeline = Timeline::default();
+        timeline.hold(0, 100, holder(1));
+        timeline.interrupt(0, Interrupted::of(150..200, [0, 30, 0, 10]));
+        timeline.hold(0, 200, holder(0));
+        timeline.interrupt(0, Interrupted::of(200..300, [5, 0, 0, 0]));
+        timeline.hold(0, 300, holder(2));
+        let mut named = Vec::new();
+        let used = timeline.divide(0, 100..310, 100, |runner, duration_ns| {
+            named.push((runner.kind(), runner.serial, duration_ns));
+        });
+        let of = |kind: InterruptKind| Runner::interrupts(kind).serial;
+        let (network, other) = (InterruptKind::Network, InterruptKind::Other);
+        let expected = [
+            (None, 2, 10),
+            (Some(InterruptKind::Timer), of(InterruptKind::Timer), 5),
+            (Some(network), of(network), 30),
+            (Some(other), of(other), 10),
+            (None, 1, 60),
+        ];
+        assert_eq!(named, expected);
+        let expected = Use {
+            busy_ns: 115,
+            idle_ns: 95,
+            unknown_ns: 0,
+        };
+        assert_eq!(used, expected);
+    }
+
+    #[test]
     fn what_is_too_long_ago_has_a_cause_but_no_name() {
         let mut timeline = Timeline::default();
         let count = MAX_STINTS as u64 * 3;
@@ -296,8 +416,8 @@ mod tests {
         }
         let mut named_ns = 0;
         let all_ns = (count - 1) * 10;
-        let used = timeline.divide(0, 0..all_ns, usize::MAX, |_, time_ns| {
-            named_ns += time_ns.end - time_ns.start;
+        let used = timeline.divide(0, 0..all_ns, usize::MAX, |_, duration_ns| {
+            named_ns += duration_ns;
         });
         assert_eq!(used.busy_ns + used.idle_ns + used.unknown_ns, all_ns);
         assert_eq!(named_ns, (MAX_STINTS as u64 - 1) / 2 * 10);
@@ -309,36 +429,54 @@ mod tests {
     proptest! {
         #[test]
         fn every_nanosecond_has_one_holder(
-            steps in prop::collection::vec((0u64..50, 0u64..10), 1..200),
+            steps in prop::collection::vec((0u64..50, 0u64..10, 0u32..30), 1..200),
             from in 0u64..1500,
             length in 0u64..1500,
             reach in 0usize..200,
         ) {
             let mut timeline = Timeline::default();
+            // Who had each nanosecond, and where interrupts were told of.
             let mut truth: BTreeMap<u64, u64> = BTreeMap::new();
+            let mut told: Vec<Interrupted> = Vec::new();
             let mut now = 10;
-            for (step, who) in steps {
+            for (step, who, ns) in steps {
+                let interrupted = Interrupted::of(now..now + step, [0, ns, ns / 2, 0]);
+                if !truth.is_empty() && let Some(interrupted) = interrupted.not_before(now) {
+                    timeline.interrupt(0, interrupted);
+                    told.push(interrupted);
+                }
                 now += step;
                 timeline.hold(0, now, holder(who));
                 truth.insert(now, who);
             }
+            let window = from..from + length;
             let mut expected: BTreeMap<u64, u64> = BTreeMap::new();
-            for ns in from..from + length {
+            for ns in window.clone() {
                 let who = truth.range(..=ns).next_back().map_or(9, |(_, &who)| who);
                 *expected.entry(who).or_default() += 1;
             }
+            for its in told {
+                let (_, &who) = truth.range(..=its.from_ns).next_back().expect("a holder");
+                if who != 9 {
+                    for (kind, ns) in its.within(&window) {
+                        *expected.entry(who).or_default() -= ns;
+                        *expected.entry(Runner::interrupts(kind).serial).or_default() += ns;
+                    }
+                }
+            }
+            expected.retain(|_, ns| *ns > 0);
             let unknown_ns = expected.remove(&9).unwrap_or(0);
             let idle_ns = expected.remove(&0).unwrap_or(0);
             let busy_ns = expected.values().sum();
             let mut got: BTreeMap<u64, u64> = BTreeMap::new();
-            let mut named = |runner: Runner, time_ns: std::ops::Range<u64>| {
-                *got.entry(runner.serial).or_default() += time_ns.end - time_ns.start;
+            let mut named = |runner: Runner, duration_ns: u64| {
+                *got.entry(runner.serial).or_default() += duration_ns;
             };
-            let used = timeline.divide(0, from..from + length, usize::MAX, &mut named);
+            let used = timeline.divide(0, window.clone(), usize::MAX, &mut named);
             prop_assert_eq!(used, Use { busy_ns, idle_ns, unknown_ns });
             prop_assert_eq!(&got, &expected);
             // With few steps the causes are the same, and only names are missing.
-            let used = timeline.divide(0, from..from + length, reach, |_, _| {});
+            let used = timeline.divide(0, window, reach, |_, _| {});
             if reach > 0 {
                 prop_assert_eq!(used, Use { busy_ns, idle_ns, unknown_ns });
             }

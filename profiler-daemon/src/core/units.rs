@@ -21,6 +21,12 @@ impl UnitNumber {
     pub const MAX: Self = Self(1000);
 }
 
+/// Stands for interrupts among [`UnitSnapshot::culprits`]. No unit has such a serial.
+pub const INTERRUPTS: u64 = u64::MAX;
+
+/// What interrupts are called where a unit's name would be.
+pub const INTERRUPTS_NAME: &str = "interrupts";
+
 /// What the outside tells of units, in the order in which it counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnitNews {
@@ -55,8 +61,8 @@ pub struct UnitSnapshot {
     pub alive: usize,
     /// Waits and stays on a run queue that have not ended, by what they are for.
     pub waiting: Waiting,
-    /// Who had a CPU that its threads were queued for, by serial: for how long, in nanoseconds. Stays
-    /// that have not ended are not in it.
+    /// Who had a CPU that its threads were queued for, by serial, or [`INTERRUPTS`]: for how long, in
+    /// nanoseconds. Stays that have not ended are not in it.
     pub culprits: Vec<(u64, u128)>,
 }
 
@@ -91,6 +97,7 @@ struct Row {
     figures: Figures,
     /// By the culprit's number; only as long as need be.
     lost_ns: Vec<u128>,
+    lost_to_interrupts_ns: u128,
 }
 
 impl Row {
@@ -101,6 +108,7 @@ impl Row {
             since_ns,
             figures: Figures::default(),
             lost_ns: Vec::new(),
+            lost_to_interrupts_ns: 0,
         }
     }
 }
@@ -140,6 +148,13 @@ impl Units {
             row.lost_ns.resize(culprit + 1, 0);
         }
         row.lost_ns[culprit] += u128::from(duration_ns);
+    }
+
+    /// Interrupts had a CPU that a thread of a unit was queued for.
+    pub(super) fn charge_interrupts(&mut self, victim: UnitNumber, duration_ns: u64) {
+        if let Some(Some(row)) = self.rows.get_mut(usize::from(victim.0)) {
+            row.lost_to_interrupts_ns += u128::from(duration_ns);
+        }
     }
 
     /// Gives a number a name. If it stood for no unit, it begins with nothing.
@@ -192,6 +207,7 @@ impl Units {
         for row in self.rows.iter_mut().flatten() {
             row.figures = Figures::default();
             row.lost_ns.clear();
+            row.lost_to_interrupts_ns = 0;
         }
     }
 
@@ -211,7 +227,10 @@ impl Units {
                 continue;
             };
             places.push(units.len());
-            let lost = serials.iter().zip(&row.lost_ns);
+            let lost = serials
+                .iter()
+                .zip(&row.lost_ns)
+                .chain([(&INTERRUPTS, &row.lost_to_interrupts_ns)]);
             units.push(UnitSnapshot {
                 serial: row.serial,
                 label: Arc::clone(&row.label),

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, VecDeque};
 
 use profiler_ebpf::{Waking, waker_context};
 
+use super::interrupts::InterruptKind;
 use super::thread::{Comm, Thread};
 use super::threads::Threads;
 use super::timeline::Runner;
 
-/// A thread that had a part in somebody else's wait.
+/// A thread that had a part in somebody else's wait, or interrupts that had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Who {
-    /// Its id.
+    /// Its id; 0 for interrupts, and for a thread that is not known any more.
     pub tid: u32,
-    /// Its process; 0 when that is not known.
+    /// Its process; 0 when that is not known, and for interrupts.
     pub tgid: u32,
-    /// Its name.
+    /// Its name, or that of the interrupts' kind.
     pub comm: Comm,
 }
 
@@ -26,6 +27,27 @@ impl Who {
             tgid: thread.tgid,
             comm: thread.comm,
         }
+    }
+
+    /// Interrupts of this kind.
+    #[must_use]
+    pub fn interrupts(kind: InterruptKind) -> Self {
+        Self {
+            comm: Comm::from_name(kind.name()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether these are interrupts. No thread can pass for them, whatever it calls itself.
+    #[must_use]
+    pub fn is_interrupts(&self) -> bool {
+        self.tid == 0 && self.comm != Comm::default()
+    }
+
+    /// Whether it can be named.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.tid != 0 || self.is_interrupts()
     }
 }
 
@@ -131,8 +153,9 @@ pub(super) struct Names<'a> {
 impl Names<'_> {
     /// Who had a CPU.
     pub(super) fn runner(self, runner: Runner) -> Who {
-        match self.threads.get(runner.slot) {
-            Some(thread) if thread.serial == runner.serial => Who::of(thread),
+        match (runner.kind(), self.threads.get(runner.slot)) {
+            (Some(kind), _) => Who::interrupts(kind),
+            (None, Some(thread)) if thread.serial == runner.serial => Who::of(thread),
             _ => {
                 let departed = self.departed.by_serial.get(&runner.serial);
                 departed.copied().unwrap_or_default()

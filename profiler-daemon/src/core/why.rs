@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use profiler_ebpf::{CgroupMove, Migrate, Switch, Throttled, Waking, switch_flags};
+use profiler_ebpf::{CgroupMove, Interrupts, Migrate, Switch, Throttled, Waking, switch_flags};
 
 use super::blame::{Culprits, Witnesses};
 use super::classify::{self, Call, FileKind, Stack, Wait, classify};
@@ -220,6 +220,12 @@ impl Reconstruction {
         }
     }
 
+    pub(super) fn interrupts(&mut self, record: &Interrupts) {
+        if let Some((cpu, interrupted)) = self.reckoning.take_in(record) {
+            self.spans.queues.timeline.interrupt(cpu, interrupted);
+        }
+    }
+
     pub(super) fn names(&self) -> Names<'_> {
         Names {
             threads: &self.threads,
@@ -250,17 +256,22 @@ impl Reconstruction {
     }
 
     fn charge_one(&mut self, held: &Held) {
-        let mut culprit_unit = UnitNumber::OTHER;
-        let mut culprit = self.threads.get_mut(held.runner.slot);
-        if let Some(thread) = culprit
-            .as_mut()
-            .filter(|its| its.serial == held.runner.serial)
-        {
-            thread.inflicted_ns = thread.inflicted_ns.saturating_add(held.duration_ns);
-            culprit_unit = thread.unit;
+        let ledger = &mut self.spans.ledger;
+        let duration_ns = held.duration_ns;
+        if let Some(kind) = held.runner.kind() {
+            ledger.inflict(kind, duration_ns);
+            ledger
+                .units
+                .charge_interrupts(held.victim_unit, duration_ns);
+        } else {
+            let culprit = self.threads.get_mut(held.runner.slot);
+            let culprit = culprit.filter(|its| its.serial == held.runner.serial);
+            let unit = culprit.map_or(UnitNumber::OTHER, |thread| {
+                thread.inflicted_ns = thread.inflicted_ns.saturating_add(duration_ns);
+                thread.unit
+            });
+            ledger.units.charge(held.victim_unit, unit, duration_ns);
         }
-        let units = &mut self.spans.ledger.units;
-        units.charge(held.victim_unit, culprit_unit, held.duration_ns);
         if let Some(number) = held.target {
             self.charge_for_target(held, number);
         }
@@ -496,7 +507,7 @@ impl Reconstruction {
             _ => Origin::Woken,
         };
         let mut culprits = Culprits::default();
-        let visit = |runner, time_ns: Range<u64>| culprits.add(runner, &time_ns);
+        let visit = |runner, duration_ns| culprits.add(runner, duration_ns);
         let queues = &self.spans.queues;
         let causes = queues.divide(thread, time_ns.clone(), usize::MAX, visit);
         LongWait {

@@ -340,7 +340,7 @@ impl Host {
     /// What those are called that took CPUs from others.
     async fn process_names(&self, snapshot: &Snapshot) -> HashMap<u32, String> {
         let by_process = snapshot.inflicted.rows().into_iter();
-        let mut tgids: BTreeSet<u32> = by_process.map(|(tgid, _, _)| tgid).collect();
+        let mut tgids: BTreeSet<u32> = by_process.map(|(_, who, _)| who.tgid).collect();
         for target in &snapshot.targets {
             let by_thread = target.total.detail.culprits.rows().into_iter();
             tgids.extend(by_thread.map(|(_, who, _)| who.tgid));

@@ -11,6 +11,7 @@ use wildmatch::WildMatch;
 use super::metrics::buckets::BOUNDS_NS;
 use super::metrics::unit_name;
 use super::recent::{Brief, Column, STEP, Window};
+use crate::core::units::{INTERRUPTS, INTERRUPTS_NAME};
 use crate::core::{LatencyHistogram, Reason, Share, Snapshot, ThreadNow};
 
 /// Version of these answers.
@@ -207,7 +208,8 @@ impl Row {
 impl View {
     fn names(&self) -> HashMap<u64, &str> {
         let units = self.snapshot.units.iter();
-        units.map(|unit| (unit.serial, unit_name(unit))).collect()
+        let names = units.map(|unit| (unit.serial, unit_name(unit)));
+        names.chain([(INTERRUPTS, INTERRUPTS_NAME)]).collect()
     }
 
     /// The units, with what happened to them in the window.

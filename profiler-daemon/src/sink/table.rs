@@ -162,7 +162,8 @@ struct Named<'a>(&'a str, u32);
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.0, self.1) {
-            (_, 0) => f.write_str("a thread that is gone"),
+            ("", 0) => f.write_str("a thread that is gone"),
+            (interrupts, 0) => f.write_str(interrupts),
             ("", id) => write!(f, "?/{id}"),
             (name, id) => write!(f, "{}/{id}", safe(name)),
         }

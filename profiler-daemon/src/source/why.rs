@@ -322,7 +322,8 @@ pub(crate) fn attach(loaded: &mut Loaded) -> Attached {
             if !matches!(result, Err(ProgramError::Btf(_))) {
                 settle(
                     "wakers in interrupts",
-                    "a wakeup in this interrupt is taken for one by the thread that it interrupted",
+                    "a wakeup in this interrupt is taken for one by the thread that it interrupted, and so \
+                     is its time",
                     result.map_err(said),
                 );
             }

@@ -10,6 +10,7 @@ pub(crate) mod books;
 pub(crate) mod oracle;
 pub(crate) mod schedscope;
 pub(crate) mod service;
+pub(crate) mod softirqs;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;

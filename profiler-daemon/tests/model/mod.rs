@@ -9,16 +9,21 @@
 //! * [`Machine`]: what happens, step by step; every step is recorded and remembered.
 //! * [`truth`]: what a thread did in a window, from what is remembered.
 //! * [`feed`]: gives the records to a core, in pieces.
+//! * `interrupts`: the time that they take from whoever has a CPU.
 //! * [`faults`]: loses, repeats, shifts and spoils records.
 
 #![allow(dead_code, reason = "each test crate and benchmark uses a part of it")]
 
 pub(crate) mod faults;
 pub(crate) mod feed;
+mod interrupts;
+mod records;
 mod setting;
 mod task;
 pub(crate) mod truth;
 
+use interrupts::Interrupts;
+use records::{comm, low_bits, number, renamed};
 pub(crate) use setting::{Config, Kernel, Random};
 pub(crate) use task::{Change, Doing, TaskState, Written};
 
@@ -26,8 +31,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use profiler_ebpf::{
-    Exec, Fork, Migrate, RawRecord, Rename, Switch, ThreadRecord, Wakeup, switch_flags,
-    thread_flags,
+    Exec, Fork, Migrate, RawRecord, Switch, ThreadRecord, Wakeup, switch_flags, thread_flags,
 };
 use schedscope::core::decode::Event;
 
@@ -58,6 +62,8 @@ pub(crate) struct Machine {
     alive: Vec<Task>,
     used_tids: BTreeSet<u32>,
     last_tid: u32,
+    /// Per CPU.
+    pub(crate) interrupts: Vec<Interrupts>,
     /// Records are written from now on.
     pub(crate) is_attached: bool,
     pub(crate) attached_ns: u64,
@@ -81,6 +87,7 @@ impl Machine {
             alive: Vec::new(),
             used_tids: BTreeSet::new(),
             last_tid: 0,
+            interrupts: vec![Interrupts::default(); config.cpus],
             is_attached: false,
             attached_ns: 0,
             is_starting: false,
@@ -342,6 +349,9 @@ impl Machine {
         state.changes.push((self.now_ns, Change::Wake));
         let tid = state.tid;
         self.queues[cpu].push(task);
+        if self.config.wakeups {
+            self.tell_interrupts(waker, cpu);
+        }
         self.write_wakeup(waker, self.now_ns, tid, cpu);
     }
 
@@ -361,6 +371,7 @@ impl Machine {
 
     /// A thread goes to another CPU, where it is queued or about to be.
     fn write_move(&mut self, by: usize, task: Task, to: usize) {
+        self.tell_interrupts(by, self.tasks[task].cpu);
         let state = &self.tasks[task];
         if self.config.moves && state.cpu != to {
             let record = Migrate {
@@ -437,6 +448,7 @@ impl Machine {
 
     /// The CPU's thread leaves, for whatever reason, and another one comes in.
     fn switch(&mut self, cpu: usize, next: Option<Task>) {
+        self.tell_interrupts(cpu, cpu);
         let mut record = Switch {
             ts_ns: self.now_ns,
             ..Switch::default()
@@ -671,29 +683,4 @@ impl Machine {
             self.emit(self.side(), renamed(ts_ns, tid, name));
         }
     }
-}
-
-fn number(cpu: usize) -> u32 {
-    u32::try_from(cpu).expect("few CPUs")
-}
-
-fn low_bits(number: u64) -> u16 {
-    u16::try_from(number & 0xffff).expect("16 bits")
-}
-
-fn renamed(ts_ns: u64, tid: u32, comm: [u8; 16]) -> Event {
-    Event::Rename(Rename {
-        ts_ns,
-        comm,
-        tid,
-        ..Rename::default()
-    })
-}
-
-/// One of a few names.
-fn comm(random: &mut Random) -> [u8; 16] {
-    let mut comm = [0; 16];
-    comm[0] = b'a' + u8::try_from(random.below(4)).expect("small");
-    comm[1] = b'0' + u8::try_from(random.below(10)).expect("small");
-    comm
 }

@@ -65,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) lives: bool,
     /// Processes have several threads, of which any may exec.
     pub(crate) groups: bool,
+    /// CPUs are interrupted.
+    pub(crate) interrupts: bool,
 }
 
 /// How the records tell when a thread was woken.
@@ -95,6 +97,7 @@ impl Config {
             counts_unqueued: false,
             lives: true,
             groups: true,
+            interrupts: true,
         }
     }
 }

@@ -2,17 +2,23 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+use rustix::net::sockopt::{
+    set_socket_broadcast, set_socket_recv_buffer_size, set_socket_reuseaddr,
+    set_socket_send_buffer_size,
+};
+use rustix::net::{AddressFamily, SocketType};
 use rustix::pty::OpenptFlags;
 use rustix::termios::OptionalActions;
 
+use crate::cpu::burn_until_due;
 use crate::crew::Crew;
 use crate::events::woken;
+use crate::truth::Expect;
 
 /// Reads a byte at a time from a stream that gets one each period.
 fn read_bytes(
@@ -149,4 +155,41 @@ pub(crate) fn tty(crew: &mut Crew) -> Result<()> {
         Ok(serde_json::Map::new())
     });
     read_bytes(crew, "tty", slave, master)
+}
+
+/// Sockets that get each datagram of a flood.
+const LISTENERS: u16 = 64;
+
+/// A UDP socket on a port of all addresses, next to others.
+fn listen(port: u16) -> Result<UdpSocket> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    set_socket_broadcast(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new([0, 0, 0, 0].into(), port))?;
+    Ok(socket.into())
+}
+
+/// A victim that computes, beside a thread that sends datagrams to many sockets at once: most of the work
+/// is the network softirq's, on top of the sender.
+pub(crate) fn flood(crew: &mut Crew) -> Result<()> {
+    let cpu = crew.options.cpu_or_last()?;
+    let first = listen(0).context("a UDP socket")?;
+    let port = first.local_addr().context("its port")?.port();
+    let more = (1..LISTENERS).map(|_| listen(port));
+    let more = more.collect::<Result<Vec<_>>>().context("UDP sockets")?;
+    crew.thread_on(Some(cpu), "sender", Expect::mixed(), move |_, stop| {
+        let _kept_open = more;
+        while !stop.due() {
+            first
+                .send_to(b"x", ("127.255.255.255", port))
+                .context("sending to the loopback's broadcast address")?;
+        }
+        Ok(())
+    })?;
+    let expect = Expect::contended("sender");
+    crew.thread_on(Some(cpu), "victim", expect, |_, stop| {
+        burn_until_due(stop);
+        Ok(())
+    })?;
+    Ok(())
 }

@@ -53,6 +53,7 @@ const WORKLOADS: &[Workload] = &[
     row("yield", "threads that call sched_yield on one CPU", cpu::yielding),
     row("hog", "a spinning victim beside hogs of another process", cpu::hog),
     row("quota", "a spinner in a cgroup with a CPU quota (root)", cpu::quota),
+    row("flood", "a spinning victim beside a thread that the network's softirqs interrupt", channels::flood),
     row("sleep-loop", "sleeps of 10 ms", locks::sleep_loop),
     row("mutex", "a futex mutex, held by a sleeper", locks::mutex),
     row("preempted-holder", "a futex mutex, held by a thread that a hog preempts", locks::preempted_holder),

@@ -3,7 +3,7 @@
 //! One file per hook, and beside them what the hooks share: `config` (what the daemon found out about
 //! this kernel), `task` (reading kernel structs), `clock`, `ring` (the per-CPU rings) and `side` (the
 //! channel for rare records). What tells why a thread waits is optional and has its own settings (`why`):
-//! `registers` (the system call), `context` (who wakes), `cgroup` and `evidence`.
+//! `registers` (the system call), `context` (who wakes), `interrupts`, `cgroup` and `evidence`.
 //!
 //! Work per event is constant: no hash lookup, no stack walk, no string on the path of a switch.
 
@@ -36,6 +36,7 @@ mod clock;
 mod config;
 mod context;
 mod evidence;
+mod interrupts;
 mod open_waits;
 mod read_clock;
 mod registers;

@@ -25,7 +25,8 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE, helpers::bpf_get_smp_processor_id, macros::map, maps::Array,
 };
 use profiler_ebpf::{
-    Fork, Gap, Kind, Migrate, RECORD_BYTES, Switch, Throttle, Throttled, Wakeup, Waking,
+    Fork, Gap, Interrupts, Kind, Migrate, RECORD_BYTES, Switch, Throttle, Throttled, Wakeup,
+    Waking,
     ring::{self, Counter},
 };
 
@@ -92,6 +93,7 @@ record!(Wakeup, Wakeup, rare: false);
 record!(Fork, Fork, rare: true);
 record!(Waking, Waking, rare: false);
 record!(Migrate, Migrate, rare: false);
+record!(Interrupts, Waking, rare: false);
 record!(Throttle, Throttle, rare: true);
 record!(Throttled, Throttle, rare: true);
 

@@ -7,11 +7,14 @@
 //!
 //! The arguments have had three forms; each has its own program, and the daemon loads the one that fits.
 
-use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext as _, helpers::bpf_get_smp_processor_id, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
 use profiler_ebpf::{Kind, Switch, switch_flags};
 
 use crate::{
-    clock, evidence,
+    clock, evidence, interrupts,
     registers::Registers,
     ring,
     task::{self, Task},
@@ -48,8 +51,12 @@ fn record(
     prev_state: impl Fn(Task) -> u32,
 ) -> i32 {
     let ts_ns = || clock::of(Task::from_kernel(ctx.arg(prev)));
-    // Has a record of its own, which comes before the switch.
+    // These have records of their own, which come before the switch.
     throttle::end(Task::from_kernel(ctx.arg(next)), ts_ns);
+    if why!(wakers) != 0 {
+        // SAFETY: The helper has no preconditions.
+        interrupts::at_switch(unsafe { bpf_get_smp_processor_id() }, ts_ns());
+    }
     let Some(place) = ring::reserve::<Switch>(ts_ns) else {
         return 0;
     };

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use profiler_ebpf::{Kind, Wakeup};
 
-use crate::{clock, ring, task::Task};
+use crate::{clock, interrupts, ring, task::Task, why::why};
 
 #[btf_tracepoint(function = "sched_wakeup")]
 fn sched_wakeup(ctx: BtfTracePointContext) -> i32 {
@@ -22,6 +22,9 @@ fn sched_wakeup(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let task = Task::from_kernel(pointer);
+    if why!(wakers) != 0 {
+        interrupts::at_coming_and_going(task.cpu(), clock::of(task));
+    }
     let Some(place) = ring::reserve::<Wakeup>(|| clock::of(task)) else {
         return 0;
     };

@@ -79,8 +79,9 @@ pub const KEYS: &[Key] = &[
         values: "true or false",
         flag: "--wakers",
         live: false,
-        meaning: "Record who wakes whom: another thread, a timer, the network, a device. It costs a hook \
-                  at each wakeup, and makes for twice as many records.",
+        meaning: "Record who wakes whom (another thread, a timer, the network, a device), and how long \
+                  interrupts kept threads from a CPU. It costs a hook at each wakeup and at both ends of \
+                  each interrupt, and makes for twice as many records.",
     },
     Key {
         path: "probes.stacks",

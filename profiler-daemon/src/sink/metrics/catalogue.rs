@@ -92,8 +92,8 @@ const UNIT: Label = Label {
 
 const CAUSE: Label = Label {
     name: "cause",
-    values: "`contended` (another thread had the CPU); `throttled` (the CPU quota of the cgroup was used \
-             up); `placement` (the CPU was idle, and on its way to the thread); `unknown`",
+    values: "`contended` (another thread or an interrupt had the CPU); `throttled` (the CPU quota of the \
+             cgroup was used up); `placement` (the CPU was idle, and on its way to the thread); `unknown`",
 };
 
 const STAT: Label = Label {
@@ -230,7 +230,7 @@ catalogue! {
                          container (`docker:web`, or the start of its id), container of a pod \
                          (`NAMESPACE/POD/CONTAINER`, or `pod:UID` if the node's files don't tell names) or other \
                          cgroup (`/batch`); the name of a process that belongs to none, up to a `/` (`kworker`); \
-                         `other` for all that have no series of their own",
+                         a kind of interrupts (`network softirq`); `other` for all that have no series of their own",
             },
         ],
         note: "Time in which a CPU quota was used up is nobody's. Each victim has at most 32 culprits. Where \
@@ -396,7 +396,7 @@ catalogue! {
         help: "Time that threads of a unit were on a run queue while another unit, or itself, had the CPU",
         labels: &[
             Label { name: "victim", values: "whose threads waited: a unit as above" },
-            Label { name: "culprit", values: "which unit had the CPU" },
+            Label { name: "culprit", values: "which unit had the CPU, or `interrupts`" },
         ],
         note: "Time in which a CPU quota was used up is nobody's, and stays that have not ended are not in it. \
                Each victim has at most 8 culprits; where there are more, one that takes much gets the series \

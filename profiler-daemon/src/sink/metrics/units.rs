@@ -9,6 +9,7 @@ use super::families::Families;
 use super::monotone::Monotone;
 use super::native::UNIT_SCHEMA;
 use super::{Scrape, window};
+use crate::core::units::{INTERRUPTS, INTERRUPTS_NAME};
 use crate::core::{Cause, Figures, Reason, Share, UnitSnapshot};
 
 /// Culprits that have a series of their own, for each unit.
@@ -49,8 +50,8 @@ impl UnitsSaid {
         // Those that are gone have no series any more.
         self.0
             .retain(|serial, _| units.iter().any(|unit| unit.serial == *serial));
-        let names: HashMap<u64, &str> =
-            units.iter().map(|unit| (unit.serial, name(unit))).collect();
+        let names = units.iter().map(|unit| (unit.serial, name(unit)));
+        let names: HashMap<u64, &str> = names.chain([(INTERRUPTS, INTERRUPTS_NAME)]).collect();
         for unit in units {
             families.created_unix_ns = scrape.unix_of(unit.since_ns);
             let said = self.0.entry(unit.serial).or_default();

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use profiler_ebpf::COMM_BYTES;
 use serde::Serialize;
 
 use super::ns;
 use crate::core::ranking::Weight;
+use crate::core::units::INTERRUPTS_NAME;
 use crate::core::{self, Detail, WakerKind, Who};
 
 /// Rows of each kind in a report.
@@ -38,29 +40,32 @@ pub struct Times {
     pub wait_ns: u64,
 }
 
-/// Who held a CPU that was waited for.
+/// Who held a CPU that was waited for: a thread, or interrupts of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Culprit {
-    /// The thread; 0 when it is not known any more.
+    /// The thread; 0 for interrupts, and when it is not known any more.
     pub tid: u32,
-    /// Its process; 0 when that is not known.
+    /// Its process; 0 for interrupts, and when that is not known.
     pub tgid: u32,
-    /// Its name.
+    /// Its name; of interrupts their kind ([`core::InterruptKind::name`]).
     pub comm: String,
-    /// The systemd unit, container or pod that it belongs to; empty when it is not known.
+    /// The systemd unit, container or pod that it belongs to; empty when it is not known, and
+    /// `interrupts` for those.
     pub unit: String,
     /// For how long.
     pub ns: u64,
 }
 
-/// A process that held a CPU that was waited for.
+/// A process that held a CPU that was waited for, or interrupts of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProcessCulprit {
-    /// The process.
+    /// The process; 0 for interrupts.
     pub tgid: u32,
-    /// Its name, or if that is not known that of the thread that held the CPU longest.
+    /// Its name, or if that is not known that of the thread that held the CPU longest. Of interrupts
+    /// their kind.
     pub comm: String,
-    /// The systemd unit, container or pod that it belongs to; empty when it is not known.
+    /// The systemd unit, container or pod that it belongs to; empty when it is not known, and
+    /// `interrupts` for those.
     pub unit: String,
     /// For how long.
     pub ns: u64,
@@ -69,7 +74,7 @@ pub struct ProcessCulprit {
 /// A systemd unit, container or pod that held a CPU that was waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnitCulprit {
-    /// Its name; empty for processes whose unit is not known.
+    /// Its name; empty for processes whose unit is not known, `interrupts` for interrupts.
     pub unit: String,
     /// For how long.
     pub ns: u64,
@@ -97,9 +102,10 @@ impl Blame<'_> {
         detail: &Detail,
         contended_ns: u64,
     ) -> (Vec<ProcessCulprit>, u64) {
-        let mut processes: BTreeMap<u32, (Who, u64)> = BTreeMap::new();
-        for (who, ns) in named(detail).filter(|(who, _)| who.tgid != 0) {
-            let (name, sum) = processes.entry(who.tgid).or_insert((*who, 0));
+        let mut processes: BTreeMap<(u32, Option<[u8; COMM_BYTES]>), (Who, u64)> = BTreeMap::new();
+        for (who, ns) in named(detail).filter(|(who, _)| is_placed(who)) {
+            let kind = who.is_interrupts().then_some(who.comm.0);
+            let (name, sum) = processes.entry((who.tgid, kind)).or_insert((*who, 0));
             *sum = sum.saturating_add(ns);
             if who.tid == who.tgid {
                 *name = *who;
@@ -112,7 +118,7 @@ impl Blame<'_> {
                 name if name.is_empty() => who.comm.display(),
                 name => name,
             },
-            unit: (self.unit_of)(who.tgid),
+            unit: self.unit(&who),
             ns,
         })
     }
@@ -120,8 +126,8 @@ impl Blame<'_> {
     /// The same by unit.
     pub(super) fn units(&self, detail: &Detail, contended_ns: u64) -> (Vec<UnitCulprit>, u64) {
         let mut units: BTreeMap<String, u64> = BTreeMap::new();
-        for (who, ns) in named(detail).filter(|(who, _)| who.tgid != 0) {
-            let sum = units.entry((self.unit_of)(who.tgid)).or_default();
+        for (who, ns) in named(detail).filter(|(who, _)| is_placed(who)) {
+            let sum = units.entry(self.unit(who)).or_default();
             *sum = sum.saturating_add(ns);
         }
         let rows = units.into_iter().collect();
@@ -133,13 +139,23 @@ impl Blame<'_> {
             tid: who.tid,
             tgid: who.tgid,
             comm: who.comm.display(),
-            unit: match who.tgid {
-                0 => String::new(),
-                tgid => (self.unit_of)(tgid),
-            },
+            unit: self.unit(who),
             ns,
         }
     }
+
+    fn unit(&self, who: &Who) -> String {
+        match who.tgid {
+            0 if who.is_interrupts() => INTERRUPTS_NAME.to_owned(),
+            0 => String::new(),
+            tgid => (self.unit_of)(tgid),
+        }
+    }
+}
+
+/// Whether it is known which process it belongs to, or that it belongs to none.
+fn is_placed(who: &Who) -> bool {
+    who.tgid != 0 || who.is_interrupts()
 }
 
 /// Who ended waits: the first ones, and all others.
@@ -178,7 +194,7 @@ pub(super) fn waker_row(waker: core::Waker, who: Option<Who>) -> Waker {
 /// Those that can still be named.
 fn named(detail: &Detail) -> impl Iterator<Item = (&Who, u64)> {
     let rows = detail.culprits.rows().into_iter();
-    rows.filter(|(_, who, _)| who.tid != 0)
+    rows.filter(|(_, who, _)| who.is_known())
         .map(|(_, who, weight)| (who, ns(weight.ns)))
 }
 

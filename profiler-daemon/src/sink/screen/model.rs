@@ -299,6 +299,7 @@ impl Model {
     pub fn label(&self, who: &Who, level: Level) -> String {
         let comm = who.comm.display();
         match level {
+            _ if who.is_interrupts() => comm,
             Level::Threads => format!("{comm}/{}", who.tid),
             Level::Processes => format!("{}/{}", self.process(who.tgid, &comm), who.tgid),
             Level::Units => match self.unit(who.tgid) {

@@ -200,7 +200,7 @@ pub(super) fn by_label(
 ) -> Vec<(String, u64)> {
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
     for (_, who, weight) in culprits.rows() {
-        if who.tid != 0 {
+        if who.is_known() {
             let sum = sums.entry(label(who)).or_default();
             *sum = sum.saturating_add(u64::try_from(weight.ns).unwrap_or(u64::MAX));
         }

@@ -83,7 +83,7 @@ pub(super) fn runnable(report: &Report, options: &TableOptions) -> String {
 
 fn meaning(cause: &str) -> &'static str {
     match cause {
-        "contended" => "another thread had the CPU",
+        "contended" => "another thread or an interrupt had it",
         "throttled" => "the CPU quota of the cgroup was used up: nobody else's doing",
         "placement" => "the CPU was idle, and on its way to the thread",
         _ => "records of that CPU were lost, or it was too long ago",
@@ -119,7 +119,7 @@ fn culprits(report: &Report, options: &TableOptions) -> String {
             .figures
             .culprits
             .iter()
-            .filter(|its| its.tgid == row.tgid);
+            .filter(|its| its.tgid == row.tgid && its.tgid != 0);
         let names: Vec<String> = of_it
             .filter(|its| its.tid != row.tgid)
             .take(THREADS)

@@ -158,6 +158,8 @@ pub const FACTS: &[Fact] = &[
     fact("busy_thread_share", "the part of its time that it ran", times::busy_thread_share),
     fact("busy_thread_of_all", "its part of what all threads ran", times::busy_thread_of_all),
     fact("unit", "the unit of all threads, if they have the same", blame::unit),
+    fact("interrupts", "part of the contended time in which interrupts had the CPU", blame::interrupts),
+    fact("interrupt", "the kind of interrupts that had it longest", blame::interrupt),
     fact("neighbors", "part of the contended time in which processes that are not of the target had the CPU", blame::neighbors),
     fact("own", "part of the contended time in which the target's own processes had the CPU", blame::own),
     fact("culprit", "the process that had the CPU longest, of those that are not of the target, or its unit if several of its processes had it", blame::culprit),
@@ -315,7 +317,8 @@ impl<'a> Scene<'a> {
 /// A thread or process by name and id.
 fn named(comm: &str, id: u32) -> String {
     match (comm, id) {
-        (_, 0) => "a thread that is gone".to_owned(),
+        ("", 0) => "a thread that is gone".to_owned(),
+        (interrupts, 0) => interrupts.to_owned(),
         ("", id) => format!("?/{id}"),
         (comm, id) => format!("{comm}/{id}"),
     }

@@ -307,7 +307,13 @@ pub const RULES: &[Rule] = &[
         advice: "Give the process more CPUs (affinity, cpuset), or run fewer threads at a time.",
     },
     Rule {
-        name: "contended", kind: Kind::Problem, topic: Topic::Cause("contended"), unless: &["neighbor", "own-threads"],
+        name: "interrupts", kind: Kind::Problem, topic: Topic::Cause("contended"), unless: &[],
+        when: &[share("share", 0.05), share("of_work", 0.05), share("of_window", 0.01), share("interrupts", 0.1)],
+        says: "Interrupts had {interrupts} of the CPU time that threads waited for ({time} of {base} were contended): foremost the {interrupt}.",
+        advice: "See which ones (/proc/interrupts, /proc/softirqs), and move them to other CPUs (smp_affinity, irqbalance, RPS) or make them fewer (interrupt coalescing).",
+    },
+    Rule {
+        name: "contended", kind: Kind::Problem, topic: Topic::Cause("contended"), unless: &["neighbor", "own-threads", "interrupts"],
         when: QUEUED,
         says: "Other threads had the CPU for {share} of the time threads wanted to run ({time} of {base})[, foremost {culprit} with {culprit_share} of it].",
         advice: "Too many threads want these CPUs: see CPU HELD BY for whose they are.",
@@ -319,7 +325,7 @@ pub const RULES: &[Rule] = &[
         advice: "Waking an idle CPU takes that long here: look at its idle states (cpuidle, /dev/cpu_dma_latency), and on a virtual machine at its host (steal time).",
     },
     Rule {
-        name: "cpu-wait", kind: Kind::Problem, topic: Topic::Queue, unless: &["throttled", "neighbor", "own-threads", "contended", "placement"],
+        name: "cpu-wait", kind: Kind::Problem, topic: Topic::Queue, unless: &["throttled", "neighbor", "own-threads", "interrupts", "contended", "placement"],
         when: QUEUED,
         says: "Threads waited for a CPU for {share} of the time they wanted to run ({time} of {base}), for no single cause.",
         advice: "See \"Waiting for a CPU\" for the causes.",

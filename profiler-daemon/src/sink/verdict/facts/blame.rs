@@ -31,30 +31,56 @@ pub(super) fn unit(scene: &Scene<'_>) -> Option<Figure> {
 const PROCESSES: &str = "/total/culprits_by_process";
 const CONTENDED: &str = "/total/runnable_ns/contended";
 
-/// Whether a process is one of the target's.
-fn is_own(report: &Report, tgid: u32) -> bool {
-    report.threads.iter().any(|row| row.tgid == tgid)
+/// Who had a CPU, seen from the target.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Own,
+    Neighbor,
+    Interrupts,
 }
 
-fn held_ns(report: &Report, own: bool) -> u64 {
-    let rows = report.total.culprits_by_process.iter();
-    rows.filter(|row| is_own(report, row.tgid) == own)
-        .map(|row| row.ns)
-        .sum()
+impl Relation {
+    fn of(report: &Report, tgid: u32) -> Self {
+        if tgid == 0 {
+            Self::Interrupts
+        } else if report.threads.iter().any(|row| row.tgid == tgid) {
+            Self::Own
+        } else {
+            Self::Neighbor
+        }
+    }
 }
 
-fn held(scene: &Scene<'_>, own: bool) -> Option<Figure> {
+/// The processes of this relation that had the CPU, with their places, the longest first.
+fn holders(report: &Report, relation: Relation) -> Vec<(usize, &ProcessCulprit)> {
+    let rows = report.total.culprits_by_process.iter().enumerate();
+    rows.filter(|(_, row)| Relation::of(report, row.tgid) == relation)
+        .collect()
+}
+
+fn held(scene: &Scene<'_>, relation: Relation) -> Option<Figure> {
     let report = scene.report;
     let contended_ns = report.total.figures.runnable_ns.contended;
-    share(held_ns(report, own), contended_ns, &[PROCESSES, CONTENDED])
+    let rows = holders(report, relation).into_iter();
+    let held_ns = rows.map(|(_, row)| row.ns).sum();
+    share(held_ns, contended_ns, &[PROCESSES, CONTENDED])
 }
 
 pub(super) fn neighbors(scene: &Scene<'_>) -> Option<Figure> {
-    held(scene, false)
+    held(scene, Relation::Neighbor)
 }
 
 pub(super) fn own(scene: &Scene<'_>) -> Option<Figure> {
-    held(scene, true)
+    held(scene, Relation::Own)
+}
+
+pub(super) fn interrupts(scene: &Scene<'_>) -> Option<Figure> {
+    held(scene, Relation::Interrupts)
+}
+
+pub(super) fn interrupt(scene: &Scene<'_>) -> Option<Figure> {
+    let &(place, row) = holders(scene.report, Relation::Interrupts).first()?;
+    Some(text(row.comm.clone(), &[&format!("{PROCESSES}/{place}")]))
 }
 
 /// A unit's name as people write it: of a container's id the first twelve digits.
@@ -66,9 +92,7 @@ fn short(unit: &str) -> &str {
 
 /// Who is to be named for having had the CPU, and for how long.
 fn foremost(report: &Report) -> Option<(String, u64, String)> {
-    let rows = report.total.culprits_by_process.iter().enumerate();
-    let others: Vec<(usize, &ProcessCulprit)> =
-        rows.filter(|(_, row)| !is_own(report, row.tgid)).collect();
+    let others = holders(report, Relation::Neighbor);
     let &(place, first) = others.first()?;
     let same_unit = others.iter().filter(|(_, row)| row.unit == first.unit);
     let (processes, unit_ns) =
