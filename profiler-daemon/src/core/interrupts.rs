@@ -6,16 +6,15 @@ use profiler_ebpf::{Interrupts, interrupt};
 
 /// Interrupts of one kind. What `ksoftirqd` and threads of interrupts do is done by threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
 pub enum InterruptKind {
     /// The timer's, and what expires in it.
-    Timer = interrupt::TIMER as u8,
+    Timer,
     /// The network softirqs: packets that are received and sent.
-    Network = interrupt::NETWORK as u8,
+    Network,
     /// The block softirqs: devices that have done their work.
-    Block = interrupt::BLOCK as u8,
+    Block,
     /// Devices' interrupts, those by other CPUs, and the other softirqs.
-    Other = interrupt::OTHER as u8,
+    Other,
 }
 
 impl InterruptKind {
@@ -34,6 +33,13 @@ impl InterruptKind {
         }
     }
 }
+
+const _: () = {
+    assert!(InterruptKind::Timer as usize == interrupt::TIMER);
+    assert!(InterruptKind::Network as usize == interrupt::NETWORK);
+    assert!(InterruptKind::Block as usize == interrupt::BLOCK);
+    assert!(InterruptKind::Other as usize == interrupt::OTHER);
+};
 
 /// How long a CPU was in interrupts between two looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use profiler_ebpf::{Interrupts, Kind};
 use crate::{context, ring};
 
 /// What is less waits until there is more.
-const LEAST_NS: i64 = 1000;
+const LEAST_NS: u64 = 1000;
 
 /// A CPU is about to change threads: no interrupt goes on there.
 #[inline(always)]
@@ -21,8 +21,7 @@ pub(crate) fn at_switch(cpu: u32, ts_ns: u64) {
     if context.softirq != 0 {
         context.softirqs_are_threads = 1;
     }
-    // Read by another CPU it may once have been told as too much.
-    if context.all_ns.wrapping_sub(context.told_ns) as i64 >= LEAST_NS {
+    if has_grown(context.all_ns, context.told_ns) {
         tell(cpu, ts_ns);
     } else {
         context.looked_ns = ts_ns;
@@ -35,12 +34,18 @@ pub(crate) fn at_coming_and_going(cpu: u32, ts_ns: u64) {
     let Some(context) = context::of(cpu) else {
         return;
     };
-    if context.is_in_interrupt() || context.all_ns.wrapping_sub(context.told_ns) as i64 >= LEAST_NS
-    {
+    if context.is_in_interrupt() || has_grown(context.all_ns, context.told_ns) {
         tell(cpu, ts_ns);
     } else {
         context.looked_ns = ts_ns;
     }
+}
+
+/// Whether there is something to tell. Another CPU that read it in the midst of a change may have told a little
+/// too much.
+#[inline(always)]
+fn has_grown(all_ns: u64, told_ns: u64) -> bool {
+    all_ns >= told_ns.wrapping_add(LEAST_NS)
 }
 
 /// Out of the way of those that have nothing to tell.
@@ -58,7 +63,7 @@ fn tell(cpu: u32, ts_ns: u64) -> u64 {
         all_ns = all_ns.wrapping_add(elapsed_ns);
     }
     let within_ns = ts_ns.saturating_sub(context.looked_ns);
-    if (all_ns.wrapping_sub(context.told_ns) as i64) < LEAST_NS {
+    if !has_grown(all_ns, context.told_ns) {
         context.looked_ns = ts_ns;
         return 0;
     }

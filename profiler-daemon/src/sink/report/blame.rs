@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use profiler_ebpf::COMM_BYTES;
 use serde::Serialize;
 
 use super::ns;
@@ -102,7 +101,7 @@ impl Blame<'_> {
         detail: &Detail,
         contended_ns: u64,
     ) -> (Vec<ProcessCulprit>, u64) {
-        let mut processes: BTreeMap<(u32, Option<[u8; COMM_BYTES]>), (Who, u64)> = BTreeMap::new();
+        let mut processes: BTreeMap<_, (Who, u64)> = BTreeMap::new();
         for (who, ns) in named(detail).filter(|(who, _)| is_placed(who)) {
             let kind = who.is_interrupts().then_some(who.comm.0);
             let (name, sum) = processes.entry((who.tgid, kind)).or_insert((*who, 0));
