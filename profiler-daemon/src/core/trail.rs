@@ -229,7 +229,7 @@ impl Reconstruction {
                     What::Unknown => Doing::Unknown,
                     What::Blocked(wait) => Doing::Blocked(wait),
                     What::Queued => {
-                        let visit = |runner, time_ns: Range<u64>| culprits.add(runner, &time_ns);
+                        let visit = |runner, duration_ns| culprits.add(runner, duration_ns);
                         let queues = &self.spans.queues;
                         Doing::Queued(queues.divide(thread, time_ns.clone(), usize::MAX, visit))
                     }

@@ -17,7 +17,7 @@ pub mod svg;
 
 use std::io;
 
-use crate::core::{Culprit, Doing, Seen, Snapshot, Span};
+use crate::core::{Comm, Culprit, Doing, Seen, Snapshot, Span, Who};
 use crate::recording::{Facts, Header};
 use crate::sink::report::Report;
 
@@ -63,6 +63,24 @@ impl<'a> Run<'a> {
         match self.facts.processes.get(&tgid) {
             Some(process) if !process.name.is_empty() => process.name.clone(),
             _ => format!("process {tgid}"),
+        }
+    }
+}
+
+/// Who had a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    Process(u32),
+    /// By the name of their kind.
+    Interrupts(Comm),
+}
+
+impl Holder {
+    fn of(who: &Who) -> Self {
+        if who.is_interrupts() {
+            Self::Interrupts(who.comm)
+        } else {
+            Self::Process(who.tgid)
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::{Run, state};
 use crate::core::classify::{Call, Wait};
+use crate::core::units::INTERRUPTS_NAME;
 use crate::core::{Comm, Culprit, Doing, Reason, Span, WakerKind};
 
 /// What is in a column.
@@ -184,11 +185,16 @@ impl<'a> Rows<'a> {
         let Some(most) = culprits.iter().max_by_key(|culprit| culprit.ns) else {
             return [Cell::Empty; 5];
         };
+        let unit = if most.who.is_interrupts() {
+            Cell::Text(self.known(INTERRUPTS_NAME))
+        } else {
+            self.process(most.who.tgid)[1]
+        };
         [
             Cell::small(most.who.tid),
             Cell::small(most.who.tgid),
             self.comm(most.who.comm),
-            self.process(most.who.tgid)[1],
+            unit,
             Cell::Number(most.ns),
         ]
     }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::Run;
+use super::{Holder, Run};
 use crate::core::classify::{Call, Stack};
+use crate::core::units::INTERRUPTS_NAME;
 use crate::core::{Cause, Comm, Culprit, Doing, Reason, Seen, Span};
 
 /// Waits that something is kept of until they end.
@@ -39,7 +40,7 @@ struct Place {
     why: Why,
     stack: Option<Arc<Stack>>,
     /// Process and name of the thread that had the CPU.
-    culprit: Option<(u32, Comm)>,
+    culprit: Option<(Holder, Comm)>,
 }
 
 /// How often, and how long.
@@ -119,7 +120,7 @@ impl Stacks {
                 let part_ns = its.ns.min(rest_ns);
                 rest_ns -= part_ns;
                 let place = Place {
-                    culprit: Some((its.who.tgid, its.who.comm)),
+                    culprit: Some((Holder::of(&its.who), its.who.comm)),
                     ..Place::queued(span, cause)
                 };
                 self.add(place, part_ns);
@@ -179,8 +180,12 @@ impl Stacks {
         if let Some(stack) = &place.stack {
             frames.extend(stack.frames().iter().rev().cloned());
         }
-        if let Some((tgid, comm)) = place.culprit {
-            frames.push(format!("by {}", run.process_name(tgid)));
+        if let Some((holder, comm)) = place.culprit {
+            let process = match holder {
+                Holder::Process(tgid) => run.process_name(tgid),
+                Holder::Interrupts(_) => INTERRUPTS_NAME.to_owned(),
+            };
+            frames.push(format!("by {process}"));
             frames.push(comm.display());
         }
         frames

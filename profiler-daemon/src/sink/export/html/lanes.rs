@@ -264,8 +264,12 @@ impl Lanes {
     fn person(&mut self, who: Who) -> usize {
         let next = self.names.len();
         *self.people.entry((who.tid, who.comm)).or_insert_with(|| {
-            self.names
-                .push(format!("{}/{}", who.comm.display(), who.tid));
+            let name = who.comm.display();
+            self.names.push(if who.is_interrupts() {
+                name
+            } else {
+                format!("{name}/{}", who.tid)
+            });
             next
         })
     }

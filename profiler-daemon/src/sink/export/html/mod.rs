@@ -10,7 +10,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use self::lanes::{Lanes, Timeline};
-use super::{Export, Outcome, Run};
+use super::{Export, Holder, Outcome, Run};
+use crate::core::units::INTERRUPTS_NAME;
 use crate::core::{Cause, Culprit, Doing, Reason, Span};
 use crate::sink::report::Report;
 
@@ -31,8 +32,8 @@ pub struct Html<'a, W> {
     out: W,
     run: Run<'a>,
     lanes: Lanes,
-    /// For how long the second process had a CPU that the first one waited for.
-    pairs: HashMap<(u32, u32), u64>,
+    /// For how long somebody had a CPU that the process waited for.
+    pairs: HashMap<(u32, Holder), u64>,
     /// Contended time that is in no pair.
     nobody_ns: u64,
 }
@@ -55,13 +56,20 @@ impl<'a, W: Write> Html<'a, W> {
             .iter()
             .map(|(&(victim, culprit), &ns)| Pair {
                 victim: self.process(victim),
-                culprit: self.process(culprit),
+                culprit: match culprit {
+                    Holder::Process(tgid) => self.process(tgid),
+                    Holder::Interrupts(kind) => Process {
+                        tgid: 0,
+                        name: kind.display(),
+                        unit: INTERRUPTS_NAME,
+                    },
+                },
                 ns,
             })
             .collect();
         pairs.sort_by_key(|pair| {
             let ids = (pair.victim.tgid, pair.culprit.tgid);
-            (std::cmp::Reverse(pair.ns), ids)
+            (std::cmp::Reverse(pair.ns), ids, pair.culprit.name.clone())
         });
         let less_ns: u64 = pairs.iter().skip(MAX_SHOWN).map(|pair| pair.ns).sum();
         pairs.truncate(MAX_SHOWN);
@@ -86,7 +94,7 @@ impl<W: Write> Export for Html<'_, W> {
         if let Doing::Queued(causes) = span.doing {
             let mut rest_ns = causes[Cause::Contended as usize];
             for culprit in culprits {
-                let pair = (span.tgid, culprit.who.tgid);
+                let pair = (span.tgid, Holder::of(&culprit.who));
                 let ns = culprit.ns.min(rest_ns);
                 if self.pairs.len() < MAX_PAIRS || self.pairs.contains_key(&pair) {
                     *self.pairs.entry(pair).or_default() += ns;
