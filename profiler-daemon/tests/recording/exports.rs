@@ -232,14 +232,21 @@ fn graphs_sum_to_the_report() {
     let culprits = culprits.as_array().expect("rows");
     assert!(culprits.len() > 2, "{culprits:?}");
     for culprit in culprits {
-        let by = format!("by process {}", culprit["tgid"]);
-        let its = |frames: &Vec<&str>| frames.get(3) == Some(&by.as_str());
+        let comm = culprit["comm"].as_str().expect("a name");
+        let (by, kind) = match culprit["tgid"].as_u64() {
+            Some(0) => ("by interrupts".to_owned(), Some(comm)),
+            _ => (format!("by process {}", culprit["tgid"]), None),
+        };
+        let its = |frames: &Vec<&str>| {
+            frames.get(3) == Some(&by.as_str())
+                && (kind.is_none() || frames.get(4).copied() == kind)
+        };
         let ns: u64 = queued
             .iter()
             .filter(|(frames, _)| its(frames))
             .map(|(_, ns)| ns)
             .sum();
-        assert_eq!(Some(ns), culprit["ns"].as_u64(), "{by}");
+        assert_eq!(Some(ns), culprit["ns"].as_u64(), "{by} {comm}");
     }
     let idle = recorded.total(&["idle_ns"]);
     assert!(idle > 0, "the model has idle threads");
