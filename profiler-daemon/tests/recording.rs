@@ -536,6 +536,8 @@ fn the_program_reports_on_whom_and_when_it_is_asked_for() {
         ),
         (&["--from", "1h"], 2, "ends after"),
         (&["--unit", "shop"], 4, "no process in"),
+        (&["--pid", "4000000"], 4, "--pid 4000000"),
+        (&["--comm", "nobody*"], 4, "--host"),
     ] {
         let outcome = reported(&bytes, "wrong", arguments);
         assert_eq!(outcome.0, Some(code), "{outcome:?}");

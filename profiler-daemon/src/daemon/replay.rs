@@ -144,7 +144,27 @@ impl Opened {
         if core.watermark_ns() <= self.window_ns.start.max(start_ns) {
             return Err(empty(&self.path, &self.header, core.watermark_ns(), damage));
         }
+        // What is missing of a damaged file may have had them.
+        if !self.is_as_recorded && !damage.is_any() {
+            self.expect_all(&core.snapshot())?;
+        }
         Ok((core, facts, damage))
+    }
+
+    /// A target that was asked for has threads in the recording.
+    fn expect_all(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let mut found = self.targets.iter().zip(&snapshot.targets);
+        match found.find(|(_, its)| its.total.figures.observed_ns() == 0) {
+            None => Ok(()),
+            Some((target, _)) => Err(Failure::no_target(format!(
+                "{} has no thread of --{} {} in the time that was asked for; \
+                 `schedscope report {} --host` shows who is in it",
+                self.path.display(),
+                target.kind,
+                target.value,
+                self.path.display(),
+            ))),
+        }
     }
 }
 
