@@ -25,7 +25,7 @@ pub struct Brief {
     pub running_ns: u128,
     /// Time on a run queue.
     pub runnable_ns: u128,
-    /// Of that, while another thread had the CPU.
+    /// Of that, while another thread or an interrupt had the CPU.
     pub contended_ns: u128,
     /// Of that, because a CPU quota was used up.
     pub throttled_ns: u128,

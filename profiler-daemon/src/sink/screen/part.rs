@@ -10,7 +10,7 @@ use crate::core::{Cause, Figures, Reason, Spent};
 pub enum Part {
     /// On a CPU.
     Running,
-    /// Queued while another thread had the CPU.
+    /// Queued while another thread or an interrupt had the CPU.
     Contended,
     /// Queued because the cgroup's CPU quota was used up.
     Throttled,
