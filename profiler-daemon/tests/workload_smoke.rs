@@ -130,6 +130,7 @@ workloads! {
     spin: "spin",
     yielding: "yield",
     hog: "hog",
+    flood: "flood",
     quota: "quota",
     sleep_loop: "sleep-loop",
     mutex: "mutex",
