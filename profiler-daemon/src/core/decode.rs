@@ -151,11 +151,11 @@ mod tests {
                 Ok(event) => {
                     prop_assert_eq!(event.encode(), raw);
                     prop_assert_eq!(event.ts_ns(), ts_of(&raw));
-                    prop_assert!(matches!(bytes[KIND_OFFSET], 1..=6 | 8..=12));
+                    prop_assert!(matches!(bytes[KIND_OFFSET], 1..=6 | 8..=13));
                 }
                 Err(UnknownKind(number)) => {
                     prop_assert_eq!(number, bytes[KIND_OFFSET]);
-                    prop_assert!(!matches!(number, 1..=6 | 8..=12));
+                    prop_assert!(!matches!(number, 1..=6 | 8..=13));
                 }
             }
         }
