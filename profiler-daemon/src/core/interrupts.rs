@@ -155,7 +155,7 @@ impl Reckoning {
             until_ns: record.ts_ns,
             ns,
         };
-        // Then the first one has what belongs to the time before. So it is if one was lost.
+        // More than there was time for: the record before was lost, or comes only now. What it told is in here.
         if interrupted.all_ns() > u64::from(record.within_ns) {
             interrupted.from_ns = interrupted.from_ns.min(before.at_ns);
         }

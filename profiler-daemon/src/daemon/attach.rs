@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::config::{ProbeFlags, Stacks};
-use super::exports::{Exports, Scratch};
+use super::exporting::{Exports, Scratch};
 use super::gate;
 use super::live::{self, Live};
 use super::measuring::{End, Measured, Session};

@@ -7,7 +7,7 @@
 //!   `terminal` what it is drawn on, with `keys` that come from it.
 //! * [`record`]: keeps what figures are made from; [`trigger`] says when a flight recorder writes, and
 //!   [`replay`] reports on a recording, `travel` on a screen; [`diff`] compares two, and [`export`] gives one to other
-//!   programs, `exports` at the end of a measuring. `recorder` sees to a recording under way.
+//!   programs, `exporting` at the end of a measuring. `recorder` sees to a recording under way.
 //! * [`service`]: measures for good and serves the figures over [`http`]; [`flight`] keeps the last while.
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
@@ -23,7 +23,7 @@ pub mod config;
 pub mod diff;
 pub mod engine;
 pub mod export;
-mod exports;
+mod exporting;
 pub mod flight;
 pub mod gate;
 pub mod http;

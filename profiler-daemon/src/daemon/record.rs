@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::exports::Exports;
+use super::exporting::Exports;
 use super::gate;
 use super::measuring::{End, Session};
 use super::options;

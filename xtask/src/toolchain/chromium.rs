@@ -1,14 +1,13 @@
 //! Debian's Chromium without a screen, with which tests look at pages as a browser shows them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use super::download::Apt;
-use super::wrapper::multiarch_libraries;
+use super::wrapper::{multiarch_libraries, write_script};
 use crate::process::{capture, find};
 use crate::stamp;
 use crate::workspace::Workspace;
@@ -48,8 +47,8 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
         for path in SUPERFLUOUS.iter().map(|path| root.join(path)) {
             remove(&path)?;
         }
-        let program = write_wrapper(dir)?;
-        capture(Command::new(&program).arg("--version"))
+        write_wrapper(dir)?;
+        capture(Command::new(dir.join("chromium")).arg("--version"))
             .context("the unpacked Chromium does not start")?;
         Ok(())
     })?;
@@ -68,7 +67,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// Writes the script that starts it with its own libraries and fonts, wherever the checkout lies.
-fn write_wrapper(dir: &Path) -> Result<PathBuf> {
+fn write_wrapper(dir: &Path) -> Result<()> {
     let libraries = multiarch_libraries(&dir.join("root"))?;
     let merged = libraries.trim_start_matches("usr/");
     let script = format!(
@@ -78,9 +77,5 @@ fn write_wrapper(dir: &Path) -> Result<PathBuf> {
          export FONTCONFIG_SYSROOT=\"$root\"\n\
          exec \"$root/usr/lib/chromium/chromium-headless-shell\" \"$@\"\n"
     );
-    let path = dir.join("chromium");
-    fs::write(&path, script)
-        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("can't write {}", path.display()))?;
-    Ok(path)
+    write_script(dir, "chromium", &script)
 }

@@ -1,13 +1,12 @@
 //! `DuckDB`, with which a test asks a table of spans for its sums: the Python package, unpacked, behind a
 //! script that takes what the program of that name takes.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::wrapper::write_script;
 use crate::process::{capture, find};
 use crate::stamp;
 use crate::workspace::Workspace;
@@ -46,18 +45,10 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<PathBuf> {
             .arg(&site)
             .arg("duckdb>=1.1");
         capture(&mut install).context("pip can't fetch duckdb")?;
-        let program = write_script(dir)?;
-        capture(Command::new(&program).args(["-json", "-c", "select 1"]))
+        write_script(dir, PROGRAM, SCRIPT)?;
+        capture(Command::new(dir.join(PROGRAM)).args(["-json", "-c", "select 1"]))
             .context("the fetched duckdb does not answer")?;
         Ok(())
     })?;
     Ok(dir.join(PROGRAM))
-}
-
-fn write_script(dir: &Path) -> Result<PathBuf> {
-    let path = dir.join(PROGRAM);
-    fs::write(&path, SCRIPT)
-        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("can't write {}", path.display()))?;
-    Ok(path)
 }

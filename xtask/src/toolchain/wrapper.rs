@@ -18,8 +18,13 @@ pub(crate) fn write(bin: &Path, name: &str, program: &str, libraries: &str) -> R
          export LD_LIBRARY_PATH\n\
          exec \"$here/{program}\" \"$@\"\n"
     );
-    let path = bin.join(name);
-    fs::create_dir_all(bin)
+    write_script(bin, name, &script)
+}
+
+/// Writes a script that can be run.
+pub(crate) fn write_script(dir: &Path, name: &str, script: &str) -> Result<()> {
+    let path = dir.join(name);
+    fs::create_dir_all(dir)
         .and_then(|()| fs::write(&path, script))
         .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
         .with_context(|| format!("can't write {}", path.display()))
