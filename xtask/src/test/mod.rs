@@ -10,18 +10,19 @@
 
 mod libtest;
 pub(crate) mod privileges;
+mod programs;
 mod suite;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use self::libtest::Outcome;
 use self::suite::{Settings, Suite};
 use crate::build::{self, Tools};
-use crate::toolchain::{chromium, duckdb, pprof, prometheus};
 use crate::workspace::Workspace;
 
 /// Name of binaries that need root and a kernel that takes probes.
@@ -54,22 +55,16 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     eprintln!("probes: {}", tools.bpf.origin);
     build::build_probes(workspace, &tools.bpf)?;
 
+    let (programs, suites) = thread::scope(|scope| {
+        let programs = scope.spawn(|| programs::prepare(workspace));
+        let suites = suite::of_workspace(workspace, &tools);
+        (programs.join(), suites)
+    });
+    let mut suites = suites?;
+    let Ok(programs) = programs else {
+        bail!("the search for the programs that tests start has panicked");
+    };
     let unable = privileges::why_not();
-    let helpers = [
-        ("SCHEDSCOPE_PROMETHEUS", prometheus::prepare(workspace)),
-        ("SCHEDSCOPE_CHROMIUM", chromium::prepare(workspace)),
-        ("SCHEDSCOPE_DUCKDB", duckdb::prepare(workspace)),
-        ("SCHEDSCOPE_PPROF", pprof::prepare(workspace)),
-    ];
-    let mut programs = Vec::new();
-    for (variable, found) in helpers {
-        match found {
-            Ok(path) => programs.push((variable, path)),
-            Err(error) => {
-                eprintln!("warning: what needs {variable} is not run: {error:#}");
-            }
-        }
-    }
     let timeout = Duration::from_secs(args.timeout);
     let settings = Settings {
         workspace,
@@ -78,7 +73,6 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         timeout,
         programs: &programs,
     };
-    let mut suites = suite::of_workspace(workspace, &tools)?;
     suites.sort_by_key(|suite| (suite.is_privileged(), suite.name().to_owned()));
     let is_wanted = |suite: &&Suite| {
         args.suite
