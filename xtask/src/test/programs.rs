@@ -2,13 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-
+use crate::toolchain::peers::{self, Prepare};
 use crate::toolchain::{chromium, duckdb, pprof, prometheus};
 use crate::workspace::Workspace;
-
-/// Finds or fetches a program, and returns where it is.
-type Prepare = fn(&Workspace) -> Result<PathBuf>;
 
 /// All of them, each with the variable that tells tests where it is.
 const PROGRAMS: [(&str, Prepare); 4] = [
@@ -24,6 +20,7 @@ const PROGRAMS: [(&str, Prepare); 4] = [
 pub(super) fn prepare(workspace: &Workspace) -> Vec<(&'static str, PathBuf)> {
     let found = PROGRAMS
         .iter()
+        .chain(&peers::TO_CHECK_WITH)
         .map(|(variable, prepare)| (*variable, prepare(workspace)));
     let usable = found.filter_map(|(variable, found)| match found {
         Ok(path) => Some((variable, path)),

@@ -5,6 +5,7 @@ pub(crate) mod debian;
 pub(crate) mod download;
 pub(crate) mod duckdb;
 pub(crate) mod elf;
+pub(crate) mod peers;
 pub(crate) mod pprof;
 pub(crate) mod prometheus;
 pub(crate) mod rustup;
