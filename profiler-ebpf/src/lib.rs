@@ -17,6 +17,7 @@ use core::mem::{offset_of, size_of};
 
 pub mod config;
 pub mod evidence;
+pub mod pids;
 pub mod ring;
 mod thread;
 pub mod why;

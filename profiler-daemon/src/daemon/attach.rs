@@ -21,6 +21,7 @@ use crate::sink::screen::About;
 
 /// Runs `attach`; the code is that of the command that was started, if one was.
 pub fn attach(args: &Attach) -> Result<u8, Failure> {
+    options::learn_ids()?;
     let mut registry = Registry::default();
     let targets = Targets::find(&args.targets, &mut registry)?;
     let wanted = Wanted {
@@ -36,6 +37,7 @@ pub fn attach(args: &Attach) -> Result<u8, Failure> {
 
 /// Runs `top`. After a live screen there is only a report if a file was named for it.
 pub fn top(args: &Top) -> Result<u8, Failure> {
+    options::learn_ids()?;
     let wanted = Wanted {
         duration: args.duration,
         user_stacks: false,

@@ -19,6 +19,7 @@ use serde::{Deserialize, de};
 
 use super::http::Listen;
 use crate::core::{Selector, TargetSpec, UnitNumber};
+use crate::source::pids;
 pub use flags::{Overrides, ProbeFlags};
 pub use flight::{Conditions, FlightFlags, FlightRecorder};
 
@@ -178,8 +179,8 @@ impl Target {
         TargetSpec {
             name: self.name.clone(),
             selector: match &self.threads {
-                Threads::Pid(pid) => Selector::Pid(*pid),
-                Threads::Tid(tid) => Selector::Tid(*tid),
+                Threads::Pid(pid) => Selector::Pid(pids::wanted(*pid)),
+                Threads::Tid(tid) => Selector::Tid(pids::wanted(*tid)),
                 Threads::Comm(pattern) => Selector::Comm(wildmatch::WildMatch::new(pattern)),
             },
             per_thread: false,

@@ -27,7 +27,7 @@ use crate::identity::{Keeper, keeper::LEARN_EVERY};
 use crate::recording::{Intake, Tape};
 use crate::source::evidence::EvidenceTargets;
 use crate::source::quotas::groups_with_quota;
-use crate::source::{Kernel, Options, ThreadsError, procfs};
+use crate::source::{Kernel, Options, ThreadsError, pids, procfs};
 
 /// A record is visible at the latest this long after the time that it carries: the scheduler reads its
 /// clock before it chooses the next thread, and may do some balancing in between. One that is later
@@ -197,7 +197,12 @@ impl Engine {
     fn read_threads(&mut self) -> Result<Found, ThreadsError> {
         let from_ns = self.kernel.now_ns();
         let mut threads = self.kernel.threads()?;
-        let hidden = procfs::add_missing(&mut threads);
+        // /proc has other ids in another PID namespace, where the iterator does not show all anyway.
+        let hidden = if pids::differ() {
+            0
+        } else {
+            procfs::add_missing(&mut threads)
+        };
         Ok(Found {
             threads,
             hidden,
@@ -280,6 +285,7 @@ impl Engine {
     pub fn rehearse(&mut self) -> anyhow::Result<()> {
         self.kernel.calibrate()?;
         self.kernel.threads()?;
+        pids::rehearse()?;
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::core::Snapshot;
 use crate::exit::Failure;
 use crate::identity::{Keeper, Registry, keeper::LEARN_EVERY};
 use crate::recording::{self, Header, Tape};
-use crate::source::{Losses, Options};
+use crate::source::{Losses, Options, pids};
 
 /// Most time between two drains: short enough that the end of a target is noticed soon.
 const MAX_INTERVAL: Duration = Duration::from_millis(200);
@@ -248,7 +248,7 @@ fn boot_id() -> String {
 fn vanished<'a>(targets: &'a Targets, engine: &mut Engine) -> Option<&'a Target> {
     let core = engine.core();
     let is_gone = |target: &&Target| match target {
-        Target::Pid { pid: tid, .. } | Target::Tid(tid) => !core.is_alive(*tid),
+        Target::Pid { pid: tid, .. } | Target::Tid(tid) => !core.is_alive(pids::wanted(*tid)),
         _ => false,
     };
     targets.list().iter().find(is_gone)

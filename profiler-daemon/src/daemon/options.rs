@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::config::{self, Config, DEFAULT_STACKS, ProbeFlags, Stacks};
 use crate::exit::{Exit, Failure};
-use crate::source::{ClockChoice, Options, StartError, StartFailure};
+use crate::source::{ClockChoice, Options, StartError, StartFailure, pids};
 
 /// Settings for measuring by hand: wakeups are recorded unless told otherwise, so that a thread that
 /// waits for a CPU right now shows as such.
@@ -66,6 +66,12 @@ fn clock(choice: config::ClockChoice) -> ClockChoice {
         config::ClockChoice::RunQueue => ClockChoice::RunQueue,
         config::ClockChoice::Monotonic => ClockChoice::Monotonic,
     }
+}
+
+/// Finds out how ids of this PID namespace and those in records go together: before anything is looked for
+/// by its id.
+pub(super) fn learn_ids() -> Result<(), Failure> {
+    pids::open().map_err(|error| start_failure(error.into()))
 }
 
 /// How the process should end when the engine did not start.

@@ -43,6 +43,7 @@ pub fn record(args: &Record) -> Result<u8, Failure> {
                 .to_owned(),
         ));
     }
+    options::learn_ids()?;
     let mut registry = Registry::default();
     let targets = if args.targets == crate::cli::Targets::default() {
         Targets::host()

@@ -9,6 +9,7 @@ use std::process::ExitStatus;
 use anyhow::Context;
 
 use super::measuring::{End, Measured, Session};
+use super::targets::Target;
 use crate::cli::{Output, Reporting};
 use crate::core::TargetSnapshot;
 use crate::exit::Failure;
@@ -18,7 +19,7 @@ use crate::sink::json;
 use crate::sink::report::{self, Dropped, Report};
 use crate::sink::table::{self, TableOptions};
 use crate::sink::text::TextOptions;
-use crate::source::{CpuLosses, Losses};
+use crate::source::{CpuLosses, Losses, pids};
 
 /// Threads that the table lists; JSON has them all.
 const MAX_THREADS: usize = 50;
@@ -32,6 +33,9 @@ pub(super) fn facts(session: &Session, measured: &Measured, end: End) -> Result<
              is partly unknown",
             session.hidden
         ));
+    }
+    if pids::differ() {
+        notes.push(renamed(session.targets.list()));
     }
     notes.extend(measured.lacks.iter().cloned());
     let dropped = dropped(&measured.losses).into_iter();
@@ -52,6 +56,26 @@ pub(super) fn facts(session: &Session, measured: &Measured, end: End) -> Result<
         notes,
         exit: command.map(command_end),
     })
+}
+
+/// Says which ids a report has that was made in a PID namespace of its own, and whom it calls otherwise than
+/// it was asked for.
+fn renamed(targets: &[Target]) -> String {
+    let ids = targets.iter().filter_map(|target| match target {
+        Target::Pid { pid: id, .. } | Target::Tid(id) => Some(*id),
+        _ => None,
+    });
+    let both = ids.filter_map(|id| Some(format!("{id} is {} here", pids::in_records(id)?)));
+    let both: Vec<String> = both.collect();
+    let both = if both.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", both.join(", "))
+    };
+    format!(
+        "ids in this report are the host's, not those of the PID namespace that it was made in{both}; \
+         processes outside of that have no units"
+    )
 }
 
 /// A process as reports name it.

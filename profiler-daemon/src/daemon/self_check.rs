@@ -7,6 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::core::{Core, Tally};
+use crate::source::pids;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(10);
@@ -75,6 +76,7 @@ struct Books {
 impl Books {
     /// `None` if the thread is gone, or the kernel keeps no books.
     fn read(tid: u32) -> Option<Self> {
+        let tid = pids::here(tid)?;
         Self::parse(&fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?)
     }
 

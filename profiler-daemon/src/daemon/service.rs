@@ -58,6 +58,7 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
     let listener = http::bind(config.listen.clone())
         .await
         .map_err(|error| Failure::new(Exit::Usage, error))?;
+    options::learn_ids()?;
     let targets = config
         .targets
         .iter()

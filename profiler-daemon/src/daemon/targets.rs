@@ -13,6 +13,7 @@ use crate::core::{Selector, TargetSpec};
 use crate::exit::Failure;
 use crate::identity::{Registry, Selection};
 use crate::recording;
+use crate::source::pids;
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -208,14 +209,16 @@ impl Targets {
     /// What the core is to watch; `gate` is the process that is to become the command.
     #[must_use]
     pub fn specs(&self, gate: Option<&Gate>) -> Vec<TargetSpec> {
-        let gate = gate.map_or(0, Gate::pid);
+        let gate = gate.map_or(0, |gate| pids::wanted(gate.pid()));
         let mut members = self.members.iter();
         let specs = self.targets.iter().map(|target| TargetSpec {
             name: target.value(),
             selector: match target {
-                Target::Pid { pid, follow: false } => Selector::Pid(*pid),
-                Target::Pid { pid, follow: true } => Selector::Tree(BTreeSet::from([*pid])),
-                Target::Tid(tid) => Selector::Tid(*tid),
+                Target::Pid { pid, follow: false } => Selector::Pid(pids::wanted(*pid)),
+                Target::Pid { pid, follow: true } => {
+                    Selector::Tree(BTreeSet::from([pids::wanted(*pid)]))
+                }
+                Target::Tid(tid) => Selector::Tid(pids::wanted(*tid)),
                 Target::Comm(glob) => Selector::Comm(WildMatch::new(glob)),
                 Target::Group(..) => Selector::Tree(members.next().cloned().unwrap_or_default()),
                 Target::Command { follow: false, .. } => Selector::Command(gate),

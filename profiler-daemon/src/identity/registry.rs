@@ -19,6 +19,7 @@ use super::names::Node;
 use super::selection::Selection;
 use super::unit::{Unit, clean};
 use crate::core::Birth;
+use crate::source::pids;
 
 /// Something read is taken to be true for so long.
 const FRESH: Duration = Duration::from_secs(10);
@@ -350,12 +351,13 @@ impl Registry {
         }
     }
 
-    /// Ids of all processes; none if `/proc` can't be read.
+    /// Ids of all processes, as in records; none if `/proc` can't be read.
     fn alive(&self) -> Vec<u32> {
         std::fs::read_dir(&self.proc)
             .into_iter()
             .flatten()
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(pids::listed_in_records)
             .collect()
     }
 
@@ -400,6 +402,7 @@ impl Registry {
     /// A file of a process; the path is made from a number only.
     fn read<'a>(&self, tgid: u32, file: &str, buffer: &'a mut Vec<u8>) -> Option<&'a str> {
         use std::fmt::Write;
+        let tgid = pids::here(tgid)?;
         let mut path = String::with_capacity(32);
         // Writing to a string can't fail.
         let _ = write!(path, "{}/{tgid}/{file}", self.proc.display());

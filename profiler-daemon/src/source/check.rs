@@ -12,7 +12,7 @@ use super::{
     btf::{self, Btf, VMLINUX},
     fields::{self, Fault, Finding, Need},
     kernel::{Kernel, Options},
-    load,
+    load, pids,
     trial::{self, MapKind},
 };
 
@@ -132,9 +132,6 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// Since this one, BPF maps are counted against the cgroup's memory and not against `RLIMIT_MEMLOCK`.
 const MEMORY_BY_CGROUP: (u32, u32) = (5, 11);
 
-/// Inode of the first PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
-const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
-
 fn host() -> Vec<Row> {
     let release = load::release();
     let version = version_of(&release);
@@ -153,9 +150,9 @@ fn host() -> Vec<Row> {
         // The file belongs to the network; without it nothing can turn the JIT compiler off.
         Err(_) => State::Unknown,
     };
-    let namespace = fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string());
+    let namespace = pids::namespace();
     let namespace_state = match &namespace {
-        Ok(link) if link == FIRST_PID_NAMESPACE => State::Ok,
+        Ok(namespace) if pids::is_first(namespace) => State::Ok,
         Ok(_) => State::Missing,
         Err(_) => State::Unknown,
     };
@@ -195,8 +192,9 @@ fn host() -> Vec<Row> {
             namespace.unwrap_or_else(|error| error.to_string()),
         )
         .otherwise(
-            "thread ids are the host's, and threads that exist at the start are known only if they \
-             are in this namespace: share the host's (hostPID, --pid=host)",
+            "reports have the host's thread ids (what is given by id is found), and of processes outside \
+             of this namespace neither units nor, at the start, anything is known: share the host's \
+             (hostPID, --pid=host)",
         ),
         row(
             Topic::Host,

@@ -28,7 +28,7 @@ use super::{
 };
 
 /// The compiled probes.
-static PROBES: &[u8] = aya::include_bytes_aligned!(env!("SCHEDSCOPE_PROBES"));
+pub(super) static PROBES: &[u8] = aya::include_bytes_aligned!(env!("SCHEDSCOPE_PROBES"));
 
 /// Bytes of the side channel: some five thousand records, a power of two as the kernel wants it.
 pub(crate) const SIDE_BYTES: u32 = 256 * 1024;

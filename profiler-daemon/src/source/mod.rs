@@ -8,6 +8,7 @@
 //!   rare records.
 //! * `why` sets up what tells why threads wait; `evidence` reads what was taken of long waits, and
 //!   [`symbols`] names the kernel functions in it, [`user_symbols`] those of programs.
+//! * [`pids`] knows how the ids in records and those of this process's own PID namespace go together.
 //! * [`quotas`] reads which cgroups have a CPU quota, where the kernel does not tell when one is used up.
 //! * `threads` reads which threads there are, [`procfs`] those that it is not shown; `clock` relates the records' time to other clocks;
 //!   `stats` says what the probes cost.
@@ -26,6 +27,7 @@ mod kernel;
 mod load;
 #[expect(unsafe_code, reason = "mappings are raw memory")]
 mod map;
+pub mod pids;
 pub mod procfs;
 mod protocol;
 pub mod quotas;

@@ -12,6 +12,8 @@ use blazesym::{
 };
 use procfs::process::MMapPath;
 
+use super::pids;
+
 /// How many frames are kept; then all are forgotten, and so are the files that they were looked up in.
 const MAX_FRAMES: usize = 65_536;
 
@@ -125,6 +127,9 @@ impl UserSymbols {
 
     /// Looks for them; those that nothing is found of are left out.
     fn look_up(&self, tgid: u32, places: &[Place]) -> Vec<(Place, Frame)> {
+        let Some(tgid) = pids::here(tgid) else {
+            return Vec::new();
+        };
         let mappings = Mappings::read(tgid);
         let source = Source::Process(Process {
             // The process itself may write that file.

@@ -452,23 +452,14 @@ mod tests {
     use super::{Options, Preparation, REGISTERS, ROWS};
     use crate::source::{
         btf::{Btf, VMLINUX},
-        fields::Need,
+        fields::{Need, tests::expect_documented},
     };
     use profiler_ebpf::config::ABSENT;
 
     #[test]
     fn every_field_is_documented() {
-        let text = include_str!("../../../docs/kernel-fields.md");
-        for row in ROWS.iter().chain(REGISTERS) {
-            let name = format!("`{}.{}`", row.structure, row.paths[0]);
-            let line = text
-                .lines()
-                .find(|line| line.starts_with('|') && line.contains(&name));
-            let line = line.unwrap_or_else(|| panic!("docs/kernel-fields.md has no row of {name}"));
-            for size in row.sizes {
-                assert!(line.contains(&size.to_string()), "{size} bytes in: {line}");
-            }
-        }
+        expect_documented(ROWS);
+        expect_documented(REGISTERS);
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod context;
 mod evidence;
 mod interrupts;
 mod open_waits;
+mod pids;
 mod read_clock;
 mod registers;
 mod ring;
