@@ -475,6 +475,27 @@ fn a_thread_that_is_stuck_shows_while_it_is_and_is_counted_once() {
     );
 }
 
+/// A wait that goes on is looked at a second after it began, whatever was looked at just before.
+#[test]
+fn the_reasons_of_waits_that_begin_one_after_the_other_are_known() {
+    if !may_load_probes("the_reasons_of_waits_that_begin_one_after_the_other_are_known") {
+        return;
+    }
+    let service = Service::start(["--target", "stuck=comm:stuck"]);
+    let mut workloads = Vec::new();
+    for count in 1..=3 {
+        let workload = Workload::start("stuck", &["--duration", "30s"]);
+        workloads.push(workload.expect("no special needs"));
+        let start = Instant::now();
+        let all_known = |samples: &Samples| {
+            let waiting = "schedscope_waiting_threads{target=\"stuck\",state=\"pipe\"}";
+            samples.value(waiting) >= f64::from(count)
+        };
+        service.scrape_within(Duration::from_secs(5), all_known);
+        println!("{count}: known after {:?}", start.elapsed());
+    }
+}
+
 /// A wait that began before anybody looked: while it goes on, and when it has ended.
 #[test]
 fn a_wait_from_before_the_window_has_its_reason() {

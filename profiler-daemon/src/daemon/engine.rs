@@ -59,8 +59,12 @@ const LOOK_AFTER_NS: u64 = 1_000_000_000;
 /// system calls a cgroup.
 const READ_QUOTAS_EVERY: Duration = Duration::from_secs(10);
 
-/// Least time between two looks: each goes through all threads of the host.
-const LOOK_EVERY_NS: u64 = 10_000_000_000;
+/// Least time between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// And this many times as long as the last one took: each goes through all threads of the host, and may take
+/// one part of the time in so many.
+const LOOK_SHARE: u32 = 100;
 
 /// Stands for all processes in [`Engine::watched`]; no process has this id.
 const EVERYBODY: [u32; 1] = [0];
@@ -110,8 +114,8 @@ pub struct Engine {
     watched: Vec<u32>,
     /// Whether waits are looked at at all.
     stacks: bool,
-    /// When waits that go on were last looked at.
-    looked_ns: u64,
+    /// Waits that go on are not looked at again before this.
+    look_due: Instant,
     /// Who is told which processes began, and when that was last done.
     keeper: Option<(Keeper, Instant)>,
     /// Who tells which units there are.
@@ -168,7 +172,7 @@ impl Engine {
             user_stacks,
             watched: Vec::new(),
             stacks: options.stacks.is_some(),
-            looked_ns: 0,
+            look_due: Instant::now(),
             keeper: None,
             units: None,
             read_quotas_at: None,
@@ -249,14 +253,14 @@ impl Engine {
         self.intake.seen_waiting(seen);
     }
 
-    /// Looks at waits that go on of which the reason is not known, if there are such and nobody has
-    /// looked of late.
+    /// Looks at waits that go on of which the reason is not known, if there are such and looking has not
+    /// taken much of the time of late. A wait that was looked at, whatever that showed, is no reason to look
+    /// again.
     pub fn look_at_open_waits(&mut self) {
-        let now_ns = self.intake.core().watermark_ns();
-        let is_due = now_ns >= self.looked_ns.saturating_add(LOOK_EVERY_NS);
-        if is_due && self.intake.core().has_unexplained_wait(LOOK_AFTER_NS) {
-            self.looked_ns = now_ns;
-            self.look_at_waits(now_ns);
+        let start = Instant::now();
+        if start >= self.look_due && self.intake.core().has_unexplained_wait(LOOK_AFTER_NS) {
+            self.look_at_waits(self.intake.core().watermark_ns());
+            self.look_due = Instant::now() + pause_after_look(start.elapsed());
         }
     }
 
@@ -557,6 +561,11 @@ impl Engine {
     }
 }
 
+/// How long waits are not looked at after a look that took so long.
+fn pause_after_look(took: Duration) -> Duration {
+    took.saturating_mul(LOOK_SHARE).max(LOOK_PAUSE)
+}
+
 /// Has the calling thread run before others, as the one that drains does, until this is dropped. A thread that
 /// is started meanwhile does so for good.
 struct Hurry {
@@ -620,5 +629,21 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::pause_after_look;
+
+    #[test]
+    fn looking_at_waits_takes_a_hundredth_of_the_time_at_most() {
+        let pause = |micros| pause_after_look(Duration::from_micros(micros));
+        assert_eq!(pause(0), Duration::from_millis(100));
+        assert_eq!(pause(1000), Duration::from_millis(100));
+        assert_eq!(pause(50_000), Duration::from_secs(5));
+        assert_eq!(pause(400_000), Duration::from_secs(40));
     }
 }
