@@ -137,6 +137,10 @@ impl Spans {
                 self.ledger.add_time(thread, time_ns, Spent::Running);
             }
             What::Unknown => {
+                // A time that does not fit is cut short: it is longer than an hour.
+                let time_us = (time_ns.end - time_ns.start).div_ceil(1000);
+                let time_us = u32::try_from(time_us).unwrap_or(u32::MAX);
+                thread.unknown_us = thread.unknown_us.wrapping_add(time_us);
                 self.note(thread, &time_ns, Doing::Unknown);
                 self.ledger.add_time(thread, time_ns, Spent::Unknown);
             }

@@ -16,6 +16,8 @@ pub struct Tally {
     pub running_ns: u64,
     /// Time on a run queue, in nanoseconds, without the stay that goes on: the kernel counts it at its end.
     pub runnable_ns: u64,
+    /// Time of which it is not known what it did, in microseconds; wraps around.
+    pub unknown_us: u32,
 }
 
 impl Core {
@@ -33,6 +35,7 @@ impl Core {
             serial: thread.serial,
             running_ns,
             runnable_ns: thread.queued_ns,
+            unknown_us: thread.unknown_us,
         })
     }
 

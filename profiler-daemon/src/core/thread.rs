@@ -134,6 +134,8 @@ pub(super) struct Thread {
     /// What was last about to wake it; it is of the wait whose switch-in reads [`Self::waker_runs`].
     pub(super) waker: Waker,
     pub(super) waker_runs: u16,
+    /// Time that was booked as unknown since it was met, in microseconds, rounded up; it may wrap around.
+    pub(super) unknown_us: u32,
     /// `next_runs` of its last switch-in, if no run since can have been missed.
     pub(super) runs: Option<u16>,
     /// The unit that its process belongs to.
@@ -189,6 +191,7 @@ impl Thread {
             queue_cpu: NO_CPU,
             waker: Waker::default(),
             waker_runs: 0,
+            unknown_us: 0,
             runs: None,
             unit: UnitNumber::OTHER,
             target: None,

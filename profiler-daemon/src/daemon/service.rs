@@ -445,6 +445,7 @@ fn self_checked(findings: Findings) -> SelfChecked {
     SelfChecked {
         agree: findings.agree,
         differ: findings.differ,
+        unsure: findings.unsure,
         figures: vec![
             figure("running", findings.running),
             figure("runnable", findings.runnable),

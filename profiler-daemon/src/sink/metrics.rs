@@ -98,6 +98,8 @@ pub struct SelfChecked {
     pub agree: u64,
     /// Comparisons that did not.
     pub differ: u64,
+    /// Comparisons that agreed only because some of the time was unknown.
+    pub unsure: u64,
     /// Each figure that was compared: its name, ours and the kernel's, in nanoseconds; all threads together.
     pub figures: Vec<(&'static str, u64, u64)>,
 }
@@ -375,6 +377,7 @@ fn own(families: &mut Families, own: &Own) {
     let check = &own.self_check;
     families.count(&c::SELF_CHECKS, &["agrees"], check.agree);
     families.count(&c::SELF_CHECKS, &["differs"], check.differ);
+    families.count(&c::SELF_CHECKS, &["unsure"], check.unsure);
     for &(figure, ours_ns, kernel_ns) in &check.figures {
         families.seconds(&c::SELF_CHECKED, &[figure, "schedscope"], ours_ns);
         families.seconds(&c::SELF_CHECKED, &[figure, "kernel"], kernel_ns);

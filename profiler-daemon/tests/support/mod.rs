@@ -254,6 +254,7 @@ pub(crate) fn scrape(snapshot: Snapshot) -> Scrape {
             self_check: SelfChecked {
                 agree: 12,
                 differ: 1,
+                unsure: 0,
                 figures: vec![
                     ("running", 9_900_000_000, 10_000_000_000),
                     ("runnable", 0, 0),

@@ -521,7 +521,8 @@ catalogue! {
         help: "Threads whose figures were held against /proc/TID/schedstat",
         labels: &[Label {
             name: "result",
-            values: "`agrees`; `differs` by more than 5 ms and 1% in ten seconds",
+            values: "`agrees`; `differs` by more than 5 ms and 1% in ten seconds; `unsure`: it agrees only if \
+                     what was unknown of the thread is taken for what the kernel has more",
         }],
         note: "Some threads that have run of late, others every ten seconds. `differs` should stay rare: what it \
                counts was measured wrongly, or records were lost.",
@@ -536,7 +537,7 @@ catalogue! {
             name: "source",
             values: "`schedscope` or `kernel`",
         }],
-        note: "",
+        note: "Without threads of which some time was unknown.",
     };
     /// What came of it.
     SELF_CHECK_RATIO = Metric {
