@@ -14,6 +14,7 @@ mod run;
 mod stamp;
 mod test;
 mod toolchain;
+mod verify;
 mod workspace;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Task {
     Dist(dist::Args),
     /// Install the Debian package in a booted systemd, and try it: scrapes, reload, watchdog, sandbox.
     Booted(booted::Args),
+    /// Compare our figures with programs' own, the kernel's and other tools', and print the table.
+    Verify(verify::Args),
     /// Print the variables with which other tools build as xtask does: `eval "$(cargo xtask env)"`.
     Env,
 }
@@ -88,6 +91,7 @@ fn start(cli: Cli) -> Result<ExitCode> {
         }
         Task::Dist(args) => dist::dist(&workspace, &args)?,
         Task::Booted(args) => return booted::booted(&workspace, &args),
+        Task::Verify(args) => return verify::verify(&workspace, &args),
         Task::Env => environment::print(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

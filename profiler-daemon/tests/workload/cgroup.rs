@@ -71,27 +71,43 @@ impl QuotaGroup {
         Ok(facts)
     }
 
-    fn stat(&self) -> Result<Map<String, Value>> {
-        let path = self.path.join("cpu.stat");
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("reading '{}'", path.display()))?;
-        let mut facts = Map::new();
-        for line in text.lines() {
-            let Some((name, value)) = line.split_once(' ') else {
-                continue;
-            };
-            let Ok(value) = value.parse::<u64>() else {
-                continue;
-            };
-            match name {
-                "nr_periods" | "nr_throttled" => facts.insert(name.to_owned(), value.into()),
-                "throttled_time" => facts.insert("throttled_ns".to_owned(), value.into()),
-                "throttled_usec" => facts.insert("throttled_ns".to_owned(), (value * 1000).into()),
-                _ => None,
-            };
+    /// A way to ask how long its threads were without quota so far, from wherever.
+    pub(crate) fn throttled_ns(&self) -> impl Fn() -> Result<u64> + Send + use<> {
+        let path = self.path.clone();
+        move || {
+            let facts = stat_of(&path)?;
+            Ok(facts
+                .get("throttled_ns")
+                .and_then(Value::as_u64)
+                .unwrap_or(0))
         }
-        Ok(facts)
     }
+
+    fn stat(&self) -> Result<Map<String, Value>> {
+        stat_of(&self.path)
+    }
+}
+
+fn stat_of(group: &Path) -> Result<Map<String, Value>> {
+    let path = group.join("cpu.stat");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("reading '{}'", path.display()))?;
+    let mut facts = Map::new();
+    for line in text.lines() {
+        let Some((name, value)) = line.split_once(' ') else {
+            continue;
+        };
+        let Ok(value) = value.parse::<u64>() else {
+            continue;
+        };
+        match name {
+            "nr_periods" | "nr_throttled" => facts.insert(name.to_owned(), value.into()),
+            "throttled_time" => facts.insert("throttled_ns".to_owned(), value.into()),
+            "throttled_usec" => facts.insert("throttled_ns".to_owned(), (value * 1000).into()),
+            _ => None,
+        };
+    }
+    Ok(facts)
 }
 
 impl Drop for QuotaGroup {

@@ -67,6 +67,11 @@ impl Options {
         self.period.unwrap_or(Duration::from_millis(millis))
     }
 
+    /// The period, or the workload's own in microseconds.
+    pub(crate) fn period_or_us(&self, micros: u64) -> Duration {
+        self.period.unwrap_or(Duration::from_micros(micros))
+    }
+
     /// The hold time, or the workload's own.
     pub(crate) fn hold_or(&self, millis: u64) -> Duration {
         self.hold.unwrap_or(Duration::from_millis(millis))

@@ -11,6 +11,7 @@ mod crew;
 mod events;
 mod locks;
 mod options;
+mod requests;
 mod storage;
 mod switches;
 mod truth;
@@ -86,8 +87,12 @@ const WORKLOADS: &[Workload] = &[
     row("renames", "a thread that changes its name", children::renames),
     row("exec-from-thread", "exec by a thread that is not the first", children::exec_from_thread),
     row("pingpong", "pairs that pass a turn to and fro", switches::pingpong),
+    row("requests", "a server of which one request in a thousand is stalled (root)", requests::requests),
     row("storm", "pairs that pass a turn on every CPU", switches::storm),
 ];
+
+/// The process that takes the CPU from the server of `requests`; not a workload of its own.
+const PREEMPTOR: Workload = row("preemptor", "", requests::preemptor);
 
 /// The process that `sigstop` and `ptrace` stop; not a workload of its own.
 const STOPPEE: Workload = row("stoppee", "", children::stoppee_body);
@@ -133,7 +138,7 @@ fn run(options: Options) -> Result<()> {
     }
     let workload = WORKLOADS
         .iter()
-        .chain([&STOPPEE])
+        .chain([&STOPPEE, &PREEMPTOR])
         .find(|workload| workload.name == options.workload)
         .with_context(|| {
             format!(
