@@ -9,6 +9,8 @@ mod dist;
 mod environment;
 mod install;
 mod lint;
+#[cfg(test)]
+mod manifests;
 mod process;
 mod run;
 mod stamp;
@@ -50,9 +52,9 @@ enum Task {
     Lint(lint::Args),
     /// Lint, then test: what a change must pass.
     Ci(test::Args),
-    /// Make what is given away: the binary, the Debian package, man pages and completions.
+    /// Make what is given away: the binary, the packages for Debian and others, man pages and completions.
     Dist(dist::Args),
-    /// Install the Debian package in a booted systemd, and try it: scrapes, reload, watchdog, sandbox.
+    /// Install the packages in a booted systemd, and try them: scrapes, reload, watchdog, sandbox.
     Booted(booted::Args),
     /// Compare our figures with programs' own, the kernel's and other tools', and print the table.
     Verify(verify::Args),

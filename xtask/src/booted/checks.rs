@@ -3,15 +3,16 @@
 use anyhow::{Context, Result, ensure};
 
 use super::machine::Machine;
+use super::rpm;
 
 /// What the service can see, read and write is found out by this.
 const TRIAL: &str = include_str!("trial.sh");
 
 /// A name, and what is done.
-type Check = (&'static str, fn(&Machine) -> Result<()>);
+pub(super) type Check = (&'static str, fn(&Machine) -> Result<()>);
 
 /// All, in their order.
-pub(super) const CHECKS: [Check; 11] = [
+pub(super) const CHECKS: [Check; 13] = [
     ("the package installs and the service starts", installs),
     ("nothing but what is needed is kept of privileges", gives_up),
     ("systemd-analyze rates it 2.0 or better", is_rated),
@@ -35,6 +36,11 @@ pub(super) const CHECKS: [Check; 11] = [
     ),
     ("it stops at once", stops),
     ("the package goes without a trace", goes),
+    (
+        "the RPM package installs, and its service starts and stops",
+        rpm::installs,
+    ),
+    ("the RPM package goes without a trace", rpm::goes),
 ];
 
 fn installs(machine: &Machine) -> Result<()> {
@@ -152,10 +158,11 @@ fn words(text: &str) -> String {
 
 fn is_scraped(machine: &Machine) -> Result<()> {
     machine.run(
-        "cat >/etc/prometheus/prometheus.yml <<'YAML'\n\
+        "cat >/run/prometheus.yml <<'YAML'\n\
          scrape_configs:\n- job_name: schedscope\n  scrape_interval: 1s\n  static_configs:\n\
          \x20 - targets: ['127.0.0.1:9750']\nYAML\n\
-         systemctl restart prometheus",
+         systemd-run --quiet --unit=prometheus /mnt/prometheus --config.file=/run/prometheus.yml \
+         --storage.tsdb.path=/run/prometheus --web.listen-address=127.0.0.1:9090",
     )?;
     for query in [
         "up{job=\"schedscope\"} == 1",
@@ -165,12 +172,12 @@ fn is_scraped(machine: &Machine) -> Result<()> {
     ] {
         let answer = machine.until(
             20,
-            &format!("promtool query instant http://127.0.0.1:9090 '{query}' | grep -- '=>'"),
+            &format!("/mnt/promtool query instant http://127.0.0.1:9090 '{query}' | grep -- '=>'"),
         )?;
         println!("  {}", words(&answer));
     }
     let complaints = machine.run(&format!(
-        "{} | promtool check metrics 2>&1 || true",
+        "{} | /mnt/promtool check metrics 2>&1 || true",
         get("/metrics")
     ))?;
     ensure!(
@@ -312,9 +319,14 @@ fn stops(machine: &Machine) -> Result<()> {
 fn goes(machine: &Machine) -> Result<()> {
     machine.run("dpkg -P schedscope")?;
     machine.run("if systemctl is-active schedscope; then exit 1; fi")?;
+    left_behind(machine)
+}
+
+/// Nothing of the package is left that is the package's own.
+pub(super) fn left_behind(machine: &Machine) -> Result<()> {
     let left = machine.run(
         "find / -xdev -name '*schedscope*' -not -path '/proc/*' -not -path '/tmp/*' \
-         -not -path '/var/lib/prometheus/*' -not -path '/var/log/*'",
+         -not -path '/var/log/*'",
     )?;
     // Directories and links that a configuration may still refer to are the administrator's, and so are
     // recordings.

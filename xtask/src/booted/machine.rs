@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::{find, output};
+use crate::process::{capture, find, output};
 use crate::stamp;
 use crate::test::privileges;
 
@@ -136,6 +136,20 @@ pub(super) fn why_not() -> Option<String> {
     privileges::why_not()
         .or_else(|| missing.map(|program| format!("no {program} on PATH")))
         .or_else(|| cgroup2().err().map(|error| format!("{error:#}")))
+        .or_else(|| can_isolate().err().map(|error| format!("{error:#}")))
+}
+
+/// Whether there may be namespaces, and file systems in them, as [`BOOT`] makes them.
+fn can_isolate() -> Result<()> {
+    capture(
+        Command::new("unshare")
+            .args([
+                "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--net",
+            ])
+            .args(["sh", "-c", "mount -t tmpfs tmpfs /tmp"]),
+    )
+    .map(drop)
+    .context("no namespaces")
 }
 
 /// Where the cgroups of version 2 are.

@@ -8,7 +8,7 @@
 //! A test that finds that this host can't run it prints `not run: NAME: REASON` and returns; it
 //! counts as skipped.
 
-mod libtest;
+pub(crate) mod libtest;
 pub(crate) mod privileges;
 mod programs;
 mod suite;

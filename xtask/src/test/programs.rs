@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use crate::toolchain::peers::{self, Prepare};
-use crate::toolchain::{chromium, duckdb, pprof, prometheus};
+use crate::toolchain::{chromium, duckdb, manifests, pprof, prometheus};
 use crate::workspace::Workspace;
 
 /// All of them, each with the variable that tells tests where it is.
-const PROGRAMS: [(&str, Prepare); 4] = [
+const PROGRAMS: [(&str, Prepare); 6] = [
     ("SCHEDSCOPE_PROMETHEUS", prometheus::prepare),
     ("SCHEDSCOPE_CHROMIUM", chromium::prepare),
     ("SCHEDSCOPE_DUCKDB", duckdb::prepare),
     ("SCHEDSCOPE_PPROF", pprof::prepare),
+    ("SCHEDSCOPE_MANIFESTS", manifests::readers),
+    ("SCHEDSCOPE_KUBECTL", manifests::kubectl),
 ];
 
 /// Those that can be had. The tests that miss one say so themselves.

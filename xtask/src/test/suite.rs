@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::PRIVILEGED_PREFIX;
 use super::libtest::{self, End, Outcome};
+use crate::booted;
 use crate::build::Tools;
 use crate::process::{capture, describe};
 use crate::workspace::Workspace;
@@ -25,6 +26,8 @@ pub(crate) enum Suite {
     Binary(Binary),
     /// The examples in the documentation.
     Doctests,
+    /// The packages in a booted systemd.
+    Booted,
 }
 
 /// A binary of Rust's test harness.
@@ -69,7 +72,7 @@ pub(crate) fn of_workspace(workspace: &Workspace, tools: &Tools) -> Result<Vec<S
     let binaries = artifacts
         .into_iter()
         .map(|artifact| Suite::Binary(Binary::new(artifact)));
-    Ok(binaries.chain([Suite::Doctests]).collect())
+    Ok(binaries.chain([Suite::Doctests, Suite::Booted]).collect())
 }
 
 /// Runs a cargo command that builds tests, and returns the binaries.
@@ -129,18 +132,17 @@ impl Suite {
         match self {
             Self::Binary(binary) => &binary.name,
             Self::Doctests => "documentation",
+            Self::Booted => "booted",
         }
     }
 
     /// Whether it loads probes.
     pub(crate) fn is_privileged(&self) -> bool {
-        matches!(
-            self,
-            Self::Binary(Binary {
-                privileged: true,
-                ..
-            })
-        )
+        match self {
+            Self::Binary(binary) => binary.privileged,
+            Self::Doctests => false,
+            Self::Booted => true,
+        }
     }
 
     /// Runs its tests, showing what they print; if it can't be run for the reason given, all of
@@ -149,6 +151,17 @@ impl Suite {
         match (self, unable) {
             (Self::Binary(binary), None) => binary.run(settings),
             (Self::Binary(binary), Some(reason)) => binary.decline(settings, reason),
+            (Self::Booted, unable) => {
+                let unable = unable.map(str::to_owned).or_else(booted::why_not);
+                Ok(match unable {
+                    Some(reason) => booted::decline(settings.filters, &reason),
+                    None => {
+                        // Built beside the tests, which start it, too.
+                        let binary = settings.workspace.target().join("debug/schedscope");
+                        booted::run(settings.workspace, &binary, settings.filters)
+                    }
+                })
+            }
             (Self::Doctests, _) => {
                 let mut cargo = settings.tools.cargo(settings.workspace)?;
                 cargo.args(["test", "--workspace", "--doc", "--no-fail-fast", "--"]);

@@ -5,9 +5,11 @@ pub(crate) mod debian;
 pub(crate) mod download;
 pub(crate) mod duckdb;
 pub(crate) mod elf;
+pub(crate) mod manifests;
 pub(crate) mod peers;
 pub(crate) mod pprof;
 pub(crate) mod prometheus;
+pub(crate) mod rpm;
 pub(crate) mod rustup;
 mod wrapper;
 
