@@ -50,6 +50,10 @@ pub const RULES: &[Rule] = &[
     rule("do_signal_stop", Reason::Stopped),
     rule("ptrace_stop*", Reason::Stopped),
     rule("do_jobctl_trap", Reason::Stopped),
+    // The freezer of cgroups version 2 (kernel/signal.c), most often inlined into what follows, which itself
+    // waits for nothing but stops.
+    rule("do_freezer_trap", Reason::Stopped),
+    innermost("get_signal", Reason::Stopped),
     rule("try_to_free_pages", Reason::MemoryReclaim),
     rule("try_to_free_mem_cgroup_pages", Reason::MemoryReclaim),
     rule("mem_cgroup_handle_over_high", Reason::MemoryReclaim),
