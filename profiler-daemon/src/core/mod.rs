@@ -81,7 +81,7 @@ pub use spent::{Cause, Origin, Share, Spent};
 pub use state::WaitState;
 pub use tally::Tally;
 pub use target::{Selector, TargetSpec};
-pub use thread::{Comm, Identity};
+pub use thread::{Comm, Identity, is_unsafe};
 pub use trail::{Culprit, Doing, Span, Trail};
 pub use units::{UnitNews, UnitNumber, UnitSnapshot};
 pub use who::{Waker, WakerKind, Who};

@@ -60,13 +60,13 @@ impl Comm {
         &self.0[..end]
     }
 
-    /// Fit to be shown: what is not UTF-8, and every control character, is replaced.
+    /// Fit to be shown: what is not UTF-8, and every character that [`is_unsafe`], is replaced.
     #[must_use]
     pub fn display(&self) -> String {
         String::from_utf8_lossy(self.as_bytes())
             .chars()
             .map(|c| {
-                if c.is_control() {
+                if is_unsafe(c) {
                     char::REPLACEMENT_CHARACTER
                 } else {
                     c
@@ -74,6 +74,16 @@ impl Comm {
             })
             .collect()
     }
+}
+
+/// Whether a character may do something to what it is shown on, or is not seen at all: controls, marks
+/// that change the direction of writing, and characters without width.
+#[must_use]
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 impl std::fmt::Debug for Comm {
@@ -286,6 +296,9 @@ mod tests {
         let mut comm = Comm::default();
         comm.0[..7].copy_from_slice(b"a\x1b[\xff\nb\"");
         assert_eq!(comm.display(), "a\u{fffd}[\u{fffd}\u{fffd}b\"");
+        let mut turned = Comm::default();
+        turned.0[..10].copy_from_slice("\u{202e}fdp.exe".as_bytes());
+        assert_eq!(turned.display(), "\u{fffd}fdp.exe");
         assert_eq!(Comm([b'x'; 16]).display(), "xxxxxxxxxxxxxxxx");
     }
 }

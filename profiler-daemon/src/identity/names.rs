@@ -11,6 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::Deserialize;
 
 use super::unit::Unit;
@@ -46,7 +47,7 @@ pub enum Names {
 
 /// The form of a runtime's file.
 #[derive(Clone, Copy, Debug)]
-enum Form {
+pub enum Form {
     /// The configuration of an OCI bundle, whose annotations have the names.
     Bundle,
     /// Docker's own.
@@ -161,6 +162,9 @@ impl Node {
 
     /// What a unit is called, as far as somebody on this node says so.
     pub fn names(&mut self, unit: &Unit, now: Instant) -> Option<Names> {
+        if !unit.has_names() {
+            return None;
+        }
         self.list(now);
         let id = unit.container_id();
         let by_id = id.and_then(|id| self.containers.get(id).cloned());
@@ -219,31 +223,36 @@ impl Node {
             return None;
         }
         STATE.iter().find_map(|(path, form)| {
-            let bytes = read(&self.root.join(path.replace("{id}", id)))?;
-            match form {
-                Form::Bundle => {
-                    names_in(&serde_json::from_slice::<Bundle>(&bytes).ok()?.annotations)
-                }
-                Form::Docker => {
-                    let docker: Docker = serde_json::from_slice(&bytes).ok()?;
-                    docker
-                        .config
-                        .labels
-                        .as_ref()
-                        .and_then(names_in)
-                        .or_else(|| {
-                            let name = docker.name.trim_start_matches('/').to_owned();
-                            (!name.is_empty()).then_some(Names::Container { name })
-                        })
-                }
-                Form::Storage => {
-                    let all: Vec<Stored> = serde_json::from_slice(&bytes).ok()?;
-                    let its = all.into_iter().find(|stored| stored.id == id)?;
-                    let name = its.names.into_iter().next()?;
-                    Some(Names::Container { name })
-                }
-            }
+            let (directory, below) = path.split_once("{id}").map_or_else(
+                || path.rsplit_once('/').unwrap_or(("", path)),
+                |(directory, _)| (directory, &path[directory.len()..]),
+            );
+            let below = below.replace("{id}", id);
+            let bytes = read(&self.root.join(directory), Path::new(&below))?;
+            names_in_state(*form, &bytes, id)
         })
+    }
+}
+
+/// What a container with this id is called, by the content of a runtime's file of this form.
+#[must_use]
+pub fn names_in_state(form: Form, content: &[u8], id: &str) -> Option<Names> {
+    match form {
+        Form::Bundle => names_in(&serde_json::from_slice::<Bundle>(content).ok()?.annotations),
+        Form::Docker => {
+            let docker: Docker = serde_json::from_slice(content).ok()?;
+            let labels = docker.config.labels.as_ref();
+            labels.and_then(names_in).or_else(|| {
+                let name = docker.name.trim_start_matches('/').to_owned();
+                (!name.is_empty()).then_some(Names::Container { name })
+            })
+        }
+        Form::Storage => {
+            let all: Vec<Stored> = serde_json::from_slice(content).ok()?;
+            let its = all.into_iter().find(|stored| stored.id == id)?;
+            let name = its.names.into_iter().next()?;
+            Some(Names::Container { name })
+        }
     }
 }
 
@@ -274,9 +283,19 @@ fn entries(directory: &Path) -> impl Iterator<Item = String> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
 }
 
-/// A file, unless it is huge or can't be read.
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let file = fs::File::open(path).ok()?;
+/// A file below a directory, unless it is huge or can't be read. Runtimes may have their directories elsewhere by a
+/// link, as root has set it up; what is below belongs to a container, so no link there is followed, and nothing
+/// that is no plain file is read.
+fn read(directory: &Path, below: &Path) -> Option<Vec<u8>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty()).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let file = rustix::fs::openat2(directory, below, flags, Mode::empty(), resolve).ok()?;
+    let file = fs::File::from(file);
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
     let mut bytes = Vec::new();
     let read = file.take(MAX_FILE + 1).read_to_end(&mut bytes).ok()? as u64;
     (read <= MAX_FILE).then_some(bytes)

@@ -119,8 +119,12 @@ const RULES: &[Rule] = &[
 pub fn unit_of_path(path: &str) -> Unit {
     let mut pod: Option<String> = None;
     let mut container: Option<(Runtime, String)> = None;
+    let mut manager: Option<&str> = None;
     let mut above = "";
     for part in parts(path) {
+        if pod.is_none() && container.is_none() && is_user_manager(part) {
+            manager = manager.or(Some(part));
+        }
         match meaning(above, part) {
             Some((Pod, uid)) => {
                 pod = Some(uid.replace('_', "-").to_ascii_lowercase());
@@ -133,11 +137,24 @@ pub fn unit_of_path(path: &str) -> Unit {
         }
         above = part;
     }
-    match (pod, container) {
+    let unit = match (pod, container) {
         (Some(uid), container) => Unit::Pod { uid, container },
         (None, Some((runtime, id))) => Unit::Container { runtime, id },
-        (None, None) => systemd_unit(path).unwrap_or_else(|| other(path)),
+        (None, None) => return systemd_unit(path).unwrap_or_else(|| other(path)),
+    };
+    match manager {
+        Some(manager) => Unit::OfUser {
+            manager: manager.to_owned(),
+            unit: Box::new(unit),
+        },
+        None => unit,
     }
+}
+
+/// Whether it is the unit of a user's own service manager, who may make cgroups of any name below it.
+fn is_user_manager(part: &str) -> bool {
+    unit_type(part)
+        .is_some_and(|(name, kind)| name.starts_with("user@") && kind == UnitType::Service)
 }
 
 /// The parts of a path. A slice that a runtime took for a directory (`x.slice:cri-containerd:ID`) is two.

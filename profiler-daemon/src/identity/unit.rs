@@ -1,6 +1,7 @@
 //! What processes belong to, and what that is called.
 
 use super::names::Names;
+use crate::core::is_unsafe;
 
 /// Longest name of a unit, in characters. The file system allows a cgroup 255 bytes at each level.
 pub const MAX_LABEL_CHARS: usize = 200;
@@ -86,6 +87,14 @@ pub enum Unit {
         /// The container: who runs it, and its id.
         container: Option<(Runtime, String)>,
     },
+    /// A container or a pod as a user's own cgroups say (rootless ones). Whoever has a service manager may call
+    /// cgroups below it as he likes, so no name of the host's containers is taken for it.
+    OfUser {
+        /// The service manager of the user (`user@UID.service`).
+        manager: String,
+        /// The container or pod.
+        unit: Box<Self>,
+    },
 }
 
 impl Unit {
@@ -105,6 +114,7 @@ impl Unit {
                 container: None, ..
             } => 5,
             Self::Pod { .. } => 6,
+            Self::OfUser { unit, .. } => unit.says(),
         }
     }
 
@@ -117,6 +127,7 @@ impl Unit {
                 container: Some((_, id)),
                 ..
             } => Some(id),
+            Self::OfUser { unit, .. } => unit.container_id(),
             _ => None,
         }
     }
@@ -137,6 +148,7 @@ impl Unit {
     /// * `docker:NAME`, or the first 12 digits of the id in place of the name
     /// * `NAMESPACE/POD/CONTAINER`, or `NAMESPACE/POD` for what is of no named container of it, or
     ///   `pod:UID` if only that is known
+    /// * of a user's own containers `user@1000.service/podman:ID`
     /// * `/PATH` of any other cgroup, ids in it cut to 12 digits; `/` for none
     ///
     /// Safe to show, and at most [`MAX_LABEL_CHARS`] long.
@@ -175,6 +187,7 @@ impl Unit {
                 format!("{}:{id}", runtime.name())
             }
             (Self::Pod { uid, .. }, _) => format!("pod:{uid}"),
+            (Self::OfUser { manager, unit }, _) => format!("{manager}/{}", unit.label(None)),
         };
         clean(&label)
     }
@@ -197,15 +210,6 @@ fn short_part(part: &str) -> String {
         }
     }
     short
-}
-
-/// Whether a character may do something to what it is shown on, or is not seen at all: controls, marks
-/// that change the direction of writing, and characters without width.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// A name made safe to show and not longer than [`MAX_LABEL_CHARS`]. One that is cut ends in a digest of

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use schedscope::identity::hierarchy::unit_of;
 use schedscope::identity::names::{Names, Node};
 use schedscope::identity::{Runtime, Unit};
 
@@ -190,6 +191,69 @@ fn an_id_that_is_none_reads_no_file() {
             "{id}"
         );
     }
+}
+
+/// A user may call cgroups of his own as he likes, after a container of somebody else's, too: he gets no name for it.
+#[test]
+fn a_user_cannot_take_the_name_of_a_container() {
+    let root = Root::new("forged");
+    let file = "var/lib/docker/containers/ID/config.v2.json".replace("ID", ID);
+    root.write(&file, r#"{"Name":"/web"}"#);
+    let unit = |path: &str| unit_of(&format!("0::{path}/docker-{ID}.scope\n"));
+    let label = |unit: &Unit| {
+        let names = Node::new(&root.0).names(unit, Instant::now());
+        unit.label(names.as_ref())
+    };
+    assert_eq!(label(&unit("/system.slice")), "docker:web");
+    let users = "/user.slice/user-1000.slice/user@1000.service";
+    for path in [users.to_owned(), format!("{users}/app.slice")] {
+        let id = &ID[..12];
+        assert_eq!(
+            label(&unit(&path)),
+            format!("user@1000.service/docker:{id}")
+        );
+    }
+    let pod = format!("{users}/kubepods-pod{UID}.slice");
+    let label = label(&unit(&pod));
+    assert_eq!(label, format!("user@1000.service/pod:{UID}"));
+}
+
+/// What lies in a container's directory may be the container's own doing: no link there leads anywhere, and nothing
+/// that never ends is read. Where root has put all of it elsewhere by a link it is found.
+#[test]
+fn links_and_pipes_of_containers_are_not_read() {
+    use std::os::unix::fs::symlink;
+    let docker = r#"{"Name":"/web"}"#;
+    let at = "var/lib/docker/containers/ID/config.v2.json".replace("ID", ID);
+    let names = |root: &Root| Node::new(&root.0).names(&container(), Instant::now());
+
+    let root = Root::new("link");
+    root.write("secret.json", docker);
+    root.write(&format!("{at}.other"), "");
+    symlink(root.0.join("secret.json"), root.0.join(&at)).expect("a link can be made");
+    assert_eq!(names(&root), None, "the file is a link");
+
+    let root = Root::new("linked-directory");
+    root.write("elsewhere/config.v2.json", docker);
+    root.write("var/lib/docker/containers/x", "");
+    let directory = root.0.join("var/lib/docker/containers").join(ID);
+    symlink(root.0.join("elsewhere"), directory).expect("a link can be made");
+    assert_eq!(names(&root), None, "its directory is a link");
+
+    let root = Root::new("pipe");
+    root.write(&format!("{at}.other"), "");
+    let pipe = std::process::Command::new("mkfifo")
+        .arg(root.0.join(&at))
+        .status();
+    assert!(pipe.is_ok_and(|status| status.success()));
+    assert_eq!(names(&root), None, "nobody will ever write");
+
+    let root = Root::new("moved");
+    root.write(&at.replace("var/lib/docker", "data"), docker);
+    root.write("var/lib/x", "");
+    symlink(root.0.join("data"), root.0.join("var/lib/docker")).expect("a link can be made");
+    let name = "web".to_owned();
+    assert_eq!(names(&root), Some(Names::Container { name }));
 }
 
 #[test]

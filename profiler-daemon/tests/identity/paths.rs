@@ -27,13 +27,17 @@ enum Is {
     /// A service of a user's own manager.
     User(&'static str, &'static str),
     Container(Runtime),
+    /// One of a user's own.
+    UserContainer(Runtime),
     /// A container of LXC's, by its name.
     Lxc(&'static str),
     /// A pod, and who runs the container of it.
     Pod(Option<Runtime>),
     StaticPod(Option<Runtime>),
 }
-use Is::{Cgroup, Container, Lxc, Other, Pod, Root, Scope, Service, Slice, StaticPod, User};
+use Is::{
+    Cgroup, Container, Lxc, Other, Pod, Root, Scope, Service, Slice, StaticPod, User, UserContainer,
+};
 use Runtime::{Containerd, CriO, Docker, Podman, Unknown};
 
 /// In the paths `ID`, `INNER`, `UID` and `HASH` are what the constants say, and `UID_` has underscores.
@@ -127,7 +131,7 @@ const TABLE: &[(&str, Is)] = &[
     ("/system.slice/docker-ID.scope", Container(Docker)),
     (
         "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope",
-        Container(Docker),
+        UserContainer(Docker),
     ),
     ("/build.slice/docker-ID.scope", Container(Docker)),
     ("/build/ID", Container(Unknown)),
@@ -154,7 +158,7 @@ const TABLE: &[(&str, Is)] = &[
     ("/system.slice/nerdctl-ID.scope", Container(Containerd)),
     (
         "/user.slice/user-1000.slice/user@1000.service/user.slice/nerdctl-ID.scope",
-        Container(Containerd),
+        UserContainer(Containerd),
     ),
     // Podman: systemd, cgroupfs, rootless, in a pod of its own, in the unit of its service, monitors.
     ("/machine.slice/libpod-ID.scope", Container(Podman)),
@@ -165,7 +169,7 @@ const TABLE: &[(&str, Is)] = &[
     ("/libpod_parent/libpod-ID", Container(Podman)),
     (
         "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
-        Container(Podman),
+        UserContainer(Podman),
     ),
     (
         "/machine.slice/machine-libpod_pod_INNER.slice/libpod-ID.scope",
@@ -313,6 +317,10 @@ impl Is {
                 runtime,
                 id: ID.to_owned(),
             },
+            UserContainer(_) => Unit::OfUser {
+                manager: "user@1000.service".to_owned(),
+                unit: Box::new(self.inner().unit(path)),
+            },
             Lxc(name) => Unit::Container {
                 runtime: Runtime::Lxc,
                 id: name.to_owned(),
@@ -328,6 +336,14 @@ impl Is {
         }
     }
 
+    /// What it would be outside of a user's cgroups.
+    fn inner(self) -> Self {
+        match self {
+            UserContainer(runtime) => Container(runtime),
+            other => other,
+        }
+    }
+
     /// What it is called while nobody knows names.
     fn label(self) -> String {
         match self {
@@ -338,6 +354,7 @@ impl Is {
             }
             User(manager, name) => format!("{manager}/{name}"),
             Container(runtime) => format!("{}:{}", runtime.name(), &ID[..12]),
+            UserContainer(_) => format!("user@1000.service/{}", self.inner().label()),
             Lxc(name) => format!("lxc:{name}"),
             Pod(_) => format!("pod:{UID}"),
             StaticPod(_) => format!("pod:{HASH}"),
