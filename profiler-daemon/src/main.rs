@@ -6,7 +6,8 @@ use clap::Parser;
 use clap_complete::CompleteEnv;
 use schedscope::cli::{Cli, Command};
 use schedscope::completion::VARIABLE;
-use schedscope::exit::Failure;
+use schedscope::exit::{Exit, Failure};
+use schedscope::source::exhausted;
 use schedscope::{daemon, generate};
 
 fn main() -> ExitCode {
@@ -19,8 +20,18 @@ fn main() -> ExitCode {
     match run(&cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(Failure { exit, error }) => {
-            eprintln!("schedscope: {}", one_line(&error));
-            exit.into()
+            let line = one_line(&error);
+            match exhausted(&line) {
+                // Nobody's fault but the limit's.
+                Some(remedy) if !line.contains(remedy) => {
+                    eprintln!("schedscope: {line}; {remedy}");
+                    Exit::NotAllowed.into()
+                }
+                _ => {
+                    eprintln!("schedscope: {line}");
+                    exit.into()
+                }
+            }
         }
     }
 }

@@ -93,10 +93,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// Something that should work did not.
-    #[error(
-        "can't {action}: {reason}; this is a fault of schedscope or a kernel that it doesn't know: \
-             please report it with the output of `schedscope check`"
-    )]
+    #[error("can't {action}: {reason}; {}", remedy(reason))]
     Internal {
         /// What was attempted.
         action: String,
@@ -127,9 +124,39 @@ impl StartError {
             | Self::Tracepoint { .. }
             | Self::Memory { .. } => StartFailure::NotAllowed,
             Self::Clock { .. } | Self::RingSize { .. } => StartFailure::Usage,
+            Self::Internal { reason, .. } if exhausted(reason).is_some() => {
+                StartFailure::NotAllowed
+            }
             Self::Internal { .. } => StartFailure::Internal,
         }
     }
+}
+
+/// What the process has no more of, if that is what a message with the kernel's answer in it says, and how it gets
+/// more.
+#[must_use]
+pub fn exhausted(message: &str) -> Option<&'static str> {
+    const LIMITS: [(&str, &str); 2] = [
+        (
+            "(os error 24)",
+            "the limit of open files is too low: raise it, with `ulimit -n 1024` in a shell or LimitNOFILE= in a unit",
+        ),
+        (
+            "(os error 12)",
+            "there is no memory for it, or a limit is too low: see `ulimit -v` in a shell, or MemoryMax= in a unit",
+        ),
+    ];
+    let mut limits = LIMITS.iter();
+    let (_, remedy) = limits.find(|(answer, _)| message.contains(answer))?;
+    Some(remedy)
+}
+
+/// What to do about something that should have worked.
+fn remedy(reason: &str) -> &'static str {
+    exhausted(reason).unwrap_or(
+        "this is a fault of schedscope or a kernel that it doesn't know: please report it with the output of \
+         `schedscope check`",
+    )
 }
 
 /// A finding in words that follow "Linux x.y has".

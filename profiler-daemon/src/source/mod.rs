@@ -45,7 +45,7 @@ pub mod user_symbols;
 mod why;
 
 pub use clock::Relation;
-pub use error::{StartError, StartFailure};
+pub use error::{StartError, StartFailure, exhausted};
 pub use fields::{Fault, Finding, Need};
 pub use kernel::{ClockChoice, CpuLosses, Kernel, Losses, Options};
 pub use load::release as kernel_release;
