@@ -1,19 +1,19 @@
 //! Properties of the whole core, against a model scheduler that knows the truth.
 
+#[path = "support/balance.rs"]
+mod balance;
 mod model;
 
 use std::collections::BTreeSet;
 
+use balance::{check_books, check_parts};
 use model::feed::{Feeder, Run};
 use model::truth::{Distribution, Stays, Truth, View};
 use model::{Config, Kernel, Machine, Random, faults};
 use profiler_ebpf::{KIND_OFFSET, Kind, RawRecord, Switch, ThreadRecord};
 use proptest::prelude::*;
 use schedscope::core::decode::Event;
-use schedscope::core::{
-    Account, Cause, Conflicts, Core, Figures, Origin, Selector, Share, Snapshot, Stream,
-    TargetSpec, ThreadSnapshot,
-};
+use schedscope::core::{Conflicts, Core, Selector, Snapshot, Stream, TargetSpec, ThreadSnapshot};
 use wildmatch::WildMatch;
 
 /// Other histories in each run, so that breadth comes with time. Each is some hundred events, and a
@@ -197,65 +197,6 @@ fn check_exact(run: &Run, taken: Taken, snapshot: &Snapshot) {
         target,
         "the target at {at_ns}"
     );
-}
-
-/// The parts of all figures sum to the time that was observed, and so do whys and whos.
-fn check_books(snapshot: &Snapshot) {
-    check_parts(snapshot);
-    for target in &snapshot.targets {
-        check_detail(&target.total);
-        for thread in &target.threads {
-            check_detail(&thread.account);
-        }
-    }
-}
-
-/// The parts of all figures sum to the time that was observed. (In a difference of two snapshots whys
-/// and whos need not: what a wait was taken for may have changed in between.)
-fn check_parts(snapshot: &Snapshot) {
-    let parts = |figures: &Figures| {
-        let blocked: u128 = schedscope::core::Reason::all()
-            .map(|reason| figures.blocked(reason))
-            .sum();
-        assert_eq!(blocked, figures.time(Share::Blocked));
-        let queued = figures.time(Share::Runnable);
-        let causes = Cause::ALL.iter().map(|&cause| figures.runnable(cause));
-        assert_eq!(causes.sum::<u128>(), queued);
-        let origins = Origin::ALL
-            .iter()
-            .map(|&origin| figures.runnable_from(origin));
-        assert_eq!(origins.sum::<u128>(), queued);
-        figures.observed_ns()
-    };
-    parts(&snapshot.host);
-    for target in &snapshot.targets {
-        let mut sum = 0;
-        for thread in &target.threads {
-            let life_ns = thread
-                .ended_ns
-                .unwrap_or(snapshot.at_ns)
-                .checked_sub(thread.observed_from_ns)
-                .expect("ends after it began");
-            assert_eq!(
-                parts(&thread.account.figures),
-                u128::from(life_ns),
-                "{thread:?}"
-            );
-            sum += parts(&thread.account.figures);
-        }
-        assert_eq!(parts(&target.total.figures), sum);
-    }
-}
-
-/// What is told of whys and whos sums to what they are told of.
-fn check_detail(account: &Account) {
-    let Account { figures, detail } = account;
-    let waits: u128 = detail.waits.rows().iter().map(|row| row.2.ns).sum();
-    let waits = waits + detail.waits.other().ns;
-    assert_eq!(waits, figures.time(Share::Blocked));
-    let culprits: u128 = detail.culprits.rows().iter().map(|row| row.2.ns).sum();
-    let culprits = culprits + detail.culprits.other().ns;
-    assert_eq!(culprits, figures.runnable(Cause::Contended));
 }
 
 /// A few moments of a window, in order.
@@ -566,7 +507,7 @@ fn any_record() -> impl Strategy<Value = RawRecord> {
     let time = prop_oneof![20 => 0u64..2_000, 1 => any::<u64>()];
     let figures = prop_oneof![4 => 0u64..2_000, 1 => any::<u64>()];
     (
-        (0u8..9, time, figures, small_tid.clone(), small_tid),
+        (0u8..16, time, figures, small_tid.clone(), small_tid),
         (word, 0u16..4, any::<u8>(), any::<u8>()),
     )
         .prop_map(
@@ -584,7 +525,8 @@ fn any_record() -> impl Strategy<Value = RawRecord> {
                 .encode();
                 // Other kinds have ids and times in the same places, more or less.
                 raw.0[KIND_OFFSET] = kind;
-                if kind == Kind::Exec as u8 || kind == Kind::Wakeup as u8 {
+                let has_ids_early = [Kind::Exec, Kind::Wakeup, Kind::Waking, Kind::Migrate];
+                if has_ids_early.iter().any(|its| *its as u8 == kind) {
                     raw.0[8..12].copy_from_slice(&one.to_ne_bytes());
                     raw.0[12..16].copy_from_slice(&other.to_ne_bytes());
                 }

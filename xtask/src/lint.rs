@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 
 /// The version of cargo-deny that `--install-deny` builds.
 const DENY_VERSION: &str = "0.20.2";
+/// The targets of the fuzzer are a workspace of their own. What they share with a test is linted with that.
+const FUZZ: &str = "--manifest-path=profiler-daemon/fuzz/Cargo.toml";
 /// What keeps a file readable; a longer one wants to be two.
 const MAX_LINES: usize = 700;
 
@@ -83,9 +85,9 @@ fn format(workspace: &Workspace) -> Outcome {
     if find("cargo-fmt").is_none() {
         return Outcome::Failed("no rustfmt: rustup component add rustfmt".to_owned());
     }
-    checked(
-        run(workspace.cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`"),
-    )
+    let all = run(workspace.cargo().args(["fmt", "--all", "--check"]));
+    let fuzz = || run(workspace.cargo().args(["fmt", "--check", FUZZ]));
+    checked(all.and_then(|()| fuzz()).context("run `cargo fmt --all`"))
 }
 
 /// Checks that `Cargo.lock` says all that the manifests ask for, so that every machine builds the
@@ -93,6 +95,7 @@ fn format(workspace: &Workspace) -> Outcome {
 fn lock_file(workspace: &Workspace) -> Result<()> {
     let metadata = ["metadata", "--locked", "--format-version=1"];
     capture(workspace.cargo().args(metadata))
+        .and_then(|_| capture(workspace.cargo().args(metadata).arg(FUZZ)))
         .map(drop)
         .context("commit Cargo.lock")
 }

@@ -7,12 +7,14 @@ mod booted;
 mod build;
 mod dist;
 mod environment;
+mod fuzz;
 mod install;
 mod lint;
 #[cfg(test)]
 mod manifests;
 mod process;
 mod run;
+mod sanitize;
 mod stamp;
 mod test;
 mod toolchain;
@@ -58,6 +60,10 @@ enum Task {
     Booted(booted::Args),
     /// Compare our figures with programs' own, the kernel's and other tools', and print the table.
     Verify(verify::Args),
+    /// Let a fuzzer try the parts that take input from others; builds cargo-fuzz the first time.
+    Fuzz(fuzz::Args),
+    /// Try the ring between probes and daemon under sanitizers of memory and of threads.
+    Sanitize,
     /// Print the variables with which other tools build as xtask does: `eval "$(cargo xtask env)"`.
     Env,
 }
@@ -94,6 +100,8 @@ fn start(cli: Cli) -> Result<ExitCode> {
         Task::Dist(args) => dist::dist(&workspace, &args)?,
         Task::Booted(args) => return booted::booted(&workspace, &args),
         Task::Verify(args) => return verify::verify(&workspace, &args),
+        Task::Fuzz(args) => return fuzz::fuzz(&workspace, &args),
+        Task::Sanitize => return sanitize::sanitize(&workspace),
         Task::Env => environment::print(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -33,6 +33,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::LazyConfigAcceptor;
@@ -41,7 +42,7 @@ use super::flight::FlightRecorder;
 use crate::sink::api::View;
 use crate::sink::metrics::{Exporter, Scrape};
 use format::Format;
-pub use guard::{Duty, Guard, GuardError};
+pub use guard::{Duty, Guard, GuardError, credentials};
 use listen::Stream;
 pub use listen::{BindError, Listen, Listener, bind};
 use places::{Place, Places};
@@ -344,6 +345,20 @@ async fn connection(
     if let Ok(Ok(stream)) = tokio::time::timeout(limits.head_time, handshake).await {
         conversation(stream, router, &guard, place, limits, closed).await;
     }
+}
+
+/// Serves one connection until its other side has no more to ask, whatever it is made of.
+pub async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin,
+    router: Router,
+    guard: &Guard,
+    limits: Limits,
+) {
+    let places = Places::new(1);
+    let Some(taken) = places.take() else { return };
+    // Nobody asks for it to be closed.
+    let (_closing, closed) = watch::channel(false);
+    conversation(stream, router, guard, &taken.place, limits, closed).await;
 }
 
 async fn conversation(

@@ -4,11 +4,10 @@
 //! between two looks must agree. Where some of that time is unknown, as after a loss, ours may be less by so
 //! much: such a thread still shows whether we claim too much, but it says nothing of the ratio.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::core::{Core, Tally};
-use crate::source::pids;
+use crate::source::procfs::Books;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(10);
@@ -73,30 +72,6 @@ impl Findings {
             self.running.add(running);
             self.runnable.add(runnable);
         }
-    }
-}
-
-/// The kernel's figures of one thread, in nanoseconds since its birth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Books {
-    running_ns: u64,
-    runnable_ns: u64,
-}
-
-impl Books {
-    /// `None` if the thread is gone, or the kernel keeps no books.
-    fn read(tid: u32) -> Option<Self> {
-        let tid = pids::here(tid)?;
-        Self::parse(&fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split_ascii_whitespace().map(str::parse);
-        let (running_ns, runnable_ns) = (words.next()?.ok()?, words.next()?.ok()?);
-        Some(Self {
-            running_ns,
-            runnable_ns,
-        })
     }
 }
 
@@ -193,26 +168,13 @@ impl SelfCheck {
 
 #[cfg(test)]
 mod tests {
-    use super::{Books, Findings, Pair};
+    use super::{Findings, Pair};
 
     fn pair(ours_ms: u64, kernel_ms: u64) -> Pair {
         Pair {
             ours_ns: ours_ms * 1_000_000,
             kernel_ns: kernel_ms * 1_000_000,
         }
-    }
-
-    #[test]
-    fn the_kernels_file_is_read() {
-        let books = Books::parse("1225 4900 66\n");
-        let expected = Books {
-            running_ns: 1225,
-            runnable_ns: 4900,
-        };
-        assert_eq!(books, Some(expected));
-        assert_eq!(Books::parse("1225\n"), None);
-        assert_eq!(Books::parse("a b c\n"), None);
-        assert!(Books::read(std::process::id()).is_some_and(|books| books.running_ns > 0));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::core::{Selector, TargetSpec};
 use crate::exit::Failure;
 use crate::identity::{Registry, Selection};
 use crate::recording;
-use crate::source::pids;
+use crate::source::{pids, procfs};
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -406,9 +406,7 @@ fn is_process(pid: u32) -> bool {
 
 /// The process of a thread, if that exists: /proc shows threads too, under their own ids.
 fn tgid_of(tid: u32) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    line.trim().parse().ok()
+    procfs::tgid_in(&std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?)
 }
 
 #[cfg(test)]

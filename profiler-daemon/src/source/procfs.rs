@@ -5,10 +5,12 @@
 
 use std::collections::HashSet;
 
-use procfs::process::Task;
-use procfs::{Current, LoadAverage};
+use procfs::process::{Stat, Task};
+use procfs::{Current, FromRead, LoadAverage};
 use profiler_ebpf::{ThreadRecord, thread_flags};
 use rustix::time::{ClockId, clock_gettime};
+
+use super::pids;
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -46,8 +48,19 @@ pub fn add_missing(threads: &mut Vec<ThreadRecord>) -> usize {
 }
 
 fn record(task: &Task) -> Option<ThreadRecord> {
-    let stat = task.stat().ok()?;
-    let scheduled = task.schedstat().ok()?;
+    let read = |file: &str| {
+        let path = format!("/proc/{}/task/{}/{file}", task.pid, task.tid);
+        std::fs::read(path).ok()
+    };
+    let (tid, tgid) = (u32::try_from(task.tid).ok()?, u32::try_from(task.pid).ok()?);
+    thread_record(&read("stat")?, &read("schedstat")?, tid, tgid)
+}
+
+/// What the contents of its `stat` and `schedstat` say of a thread; `None` if they can't be its.
+#[must_use]
+pub fn thread_record(stat: &[u8], schedstat: &[u8], tid: u32, tgid: u32) -> Option<ThreadRecord> {
+    let stat = Stat::from_read(is_stat(stat).then_some(stat)?).ok()?;
+    let books = Books::parse(std::str::from_utf8(schedstat).ok()?)?;
     let mut comm = [0; profiler_ebpf::COMM_BYTES];
     let name = stat.comm.as_bytes();
     let length = name.len().min(comm.len() - 1);
@@ -56,10 +69,10 @@ fn record(task: &Task) -> Option<ThreadRecord> {
     Some(ThreadRecord {
         // In whole ticks: the same thread has the same figure each time.
         start_ns: stat.starttime.saturating_mul(1_000_000_000 / ticks),
-        run_delay_ns: scheduled.run_delay,
+        run_delay_ns: books.runnable_ns,
         comm,
-        tid: u32::try_from(task.tid).ok()?,
-        tgid: u32::try_from(task.pid).ok()?,
+        tid,
+        tgid,
         parent_tgid: u32::try_from(stat.ppid).ok()?,
         state: state_word(stat.state),
         cpu: stat
@@ -67,7 +80,7 @@ fn record(task: &Task) -> Option<ThreadRecord> {
             .and_then(|cpu| u32::try_from(cpu).ok())
             .unwrap_or(u32::MAX),
         // Its low 16 bits are what the probes report.
-        runs: (scheduled.pcount.wrapping_sub(1) & 0xffff) as u16,
+        runs: (books.runs.wrapping_sub(1) & 0xffff) as u16,
         flags: if stat.flags & PF_KTHREAD == 0 {
             0
         } else {
@@ -75,6 +88,62 @@ fn record(task: &Task) -> Option<ThreadRecord> {
         },
         ..ThreadRecord::default()
     })
+}
+
+/// Whether this looks like the content of a `stat`: an id, a name in brackets, and more. What reads it takes
+/// that for granted.
+fn is_stat(content: &[u8]) -> bool {
+    let content = content.trim_ascii();
+    let open = content.iter().position(|&byte| byte == b'(');
+    let close = content.iter().rposition(|&byte| byte == b')');
+    let (Some(open), Some(close)) = (open, close) else {
+        return false;
+    };
+    let is_blank = |place: Option<usize>| place.and_then(|at| content.get(at)) == Some(&b' ');
+    content.first().is_some_and(u8::is_ascii_digit)
+        && is_blank(open.checked_sub(1))
+        && open < close
+        && is_blank(Some(close + 1))
+        && content.get(close + 2).is_some_and(u8::is_ascii_alphabetic)
+}
+
+/// The kernel's books of a thread, of its whole life: `/proc/TID/schedstat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Books {
+    /// Time on a CPU, in nanoseconds.
+    pub running_ns: u64,
+    /// Time on a run queue, in nanoseconds.
+    pub runnable_ns: u64,
+    /// How often it got a CPU.
+    pub runs: u64,
+}
+
+impl Books {
+    /// Of the thread that has this id in records; `None` if it is gone, or the kernel keeps no books.
+    #[must_use]
+    pub fn read(tid: u32) -> Option<Self> {
+        let tid = pids::here(tid)?;
+        Self::parse(&std::fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?)
+    }
+
+    /// From the file's text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_ascii_whitespace().map(str::parse);
+        let mut next = || words.next()?.ok();
+        Some(Self {
+            running_ns: next()?,
+            runnable_ns: next()?,
+            runs: next()?,
+        })
+    }
+}
+
+/// The process of a thread, from the text of its `/proc/TID/status`.
+#[must_use]
+pub fn tgid_in(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
 }
 
 /// The state word of the letter that /proc gives it (`task_state_array` in fs/proc/array.c).
@@ -93,7 +162,53 @@ fn state_word(letter: char) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::add_missing;
+    use super::{Books, add_missing, tgid_in, thread_record};
+
+    #[test]
+    fn the_kernels_books_are_read() {
+        let books = Books {
+            running_ns: 1225,
+            runnable_ns: 4900,
+            runs: 66,
+        };
+        assert_eq!(Books::parse("1225 4900 66\n"), Some(books));
+        for text in ["1225\n", "a b c\n", "", "1 2 -3"] {
+            assert_eq!(Books::parse(text), None);
+        }
+        assert!(Books::read(std::process::id()).is_some_and(|books| books.running_ns > 0));
+    }
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_move_the_other_fields() {
+        let name = "a) R 9 (\n";
+        let rest = "1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 3 0 0 0 0 0";
+        let stat = format!("7 ({name}) S {rest}\n");
+        let thread = thread_record(stat.as_bytes(), b"1 2 3\n", 7, 7).expect("it is whole");
+        assert!(thread.comm.starts_with(name.as_bytes()));
+        assert_eq!((thread.state, thread.parent_tgid, thread.cpu), (1, 1, 3));
+        assert_eq!((thread.run_delay_ns, thread.runs), (2, 2));
+        for odd in [
+            "7 (a",
+            "7 (a)",
+            "(a) S 1",
+            "7)a( S",
+            "7é(a)éS",
+            " (a) S",
+            "7 (a) ",
+            "7 (a) \u{a0}",
+        ] {
+            assert!(
+                thread_record(odd.as_bytes(), b"1 2 3\n", 7, 7).is_none(),
+                "{odd}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_threads_process_is_read() {
+        assert_eq!(tgid_in("Name:\tTgid:9\nTgid:\t12\nPid:\t13\n"), Some(12));
+        assert_eq!(tgid_in("Tgid:\t-1\n"), None);
+    }
 
     #[test]
     fn our_own_threads_are_found_with_their_names() {

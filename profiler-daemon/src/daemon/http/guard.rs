@@ -109,8 +109,13 @@ impl Guard {
     }
 
     fn read(path: &Path) -> Result<Self, String> {
-        let text = read_file(path)?;
-        let config: WebConfig = serde_norway::from_str(&text).map_err(|error| error.to_string())?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&read_file(path)?, directory)
+    }
+
+    /// As the text of a file in this directory says. The error is what is wrong with it.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, String> {
+        let config: WebConfig = serde_norway::from_str(text).map_err(|error| error.to_string())?;
         for (user, hash) in &config.basic_auth_users {
             let parts: Result<bcrypt::HashParts, _> = hash.parse();
             if parts.is_err() {
@@ -119,7 +124,6 @@ impl Guard {
                 ));
             }
         }
-        let directory = path.parent().unwrap_or(Path::new("."));
         let tls = config.tls_server_config;
         Ok(Self {
             tls: tls.map(|tls| tls.server(directory)).transpose()?,
@@ -170,7 +174,8 @@ impl Guard {
 }
 
 /// User and password, if the headers have them.
-fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+#[must_use]
+pub fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
