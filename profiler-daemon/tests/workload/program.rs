@@ -10,6 +10,7 @@ mod cpu;
 mod crew;
 mod events;
 mod locks;
+mod many;
 mod options;
 mod requests;
 mod storage;
@@ -133,6 +134,10 @@ fn run(options: Options) -> Result<()> {
             children::nothing();
             return Ok(());
         }
+        "crowd" => return many::crowd(&options),
+        "hostile" => return many::hostile(),
+        "brief" => return many::brief(&options),
+        "bomb" => return many::bomb(&options),
         "after-exec" => return children::after_exec(&Crew::new("after-exec", options)),
         _ => {}
     }

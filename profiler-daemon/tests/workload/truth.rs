@@ -14,6 +14,12 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Time that the calling thread has had a CPU.
+pub(crate) fn thread_cpu_ns() -> u64 {
+    let time = Duration::try_from(rustix::time::clock_gettime(ClockId::ThreadCPUTime));
+    time.map_or(0, nanos)
+}
+
 /// What a thread is built to do, in the profiler's terms.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Expect {
