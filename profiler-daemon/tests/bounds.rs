@@ -1,8 +1,11 @@
 //! Whatever the records say, memory stays bounded, and what is beyond a bound is counted.
 
+use std::sync::Arc;
+
 use profiler_ebpf::{Fork, RawRecord, Switch};
+use schedscope::core::classify::FileKind;
 use schedscope::core::decode::Event;
-use schedscope::core::{Core, Selector, Share, Stream, TargetSpec};
+use schedscope::core::{Core, Seen, Selector, Share, Stream, TargetSpec};
 use wildmatch::WildMatch;
 
 /// Threads that have ended and are listed one by one (`MAX_ENDED` in `core::target`).
@@ -62,6 +65,29 @@ fn threads_beyond_the_list_are_counted_and_stay_in_the_total() {
         assert_eq!(figures.time(Share::Running), 3 * all);
         assert_eq!(u128::from(figures.runqueue_delay.count()), all);
     }
+}
+
+/// What was seen of waits beyond the bound (`MAX_EVIDENCE` in `core::why`) pushes out the oldest, and costs no more
+/// than what came before: somebody may have fifty thousand threads that wait.
+#[test]
+fn evidence_beyond_the_bound_is_as_cheap() {
+    const BOUND: u32 = 1 << 14;
+    let mut core = everybody();
+    let mut took = Vec::new();
+    for round in 0..4 {
+        let first = round * BOUND;
+        let start = std::time::Instant::now();
+        core.seen((first..first + BOUND).map(|tid| Seen {
+            tid,
+            left_ns: u64::from(tid % 1_000),
+            file: FileKind::NotKnown,
+            stack: Arc::default(),
+            user_stack: None,
+        }));
+        took.push(start.elapsed());
+    }
+    // Looking through all that is kept each time took a hundred times as long.
+    assert!(took[3] < took[0] * 20, "{took:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Why threads waited: what other records say of a stay off the CPU, and what is kept of it once the
 //! thread has a CPU again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -41,6 +41,8 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     waits: BTreeMap<(u32, u64), Seen>,
+    /// The same waits, the oldest first.
+    by_age: BTreeSet<(u64, u32)>,
     /// Those that nobody has looked for among the waits that go on since the records of their
     /// beginnings came in.
     fresh: Vec<(u32, u64)>,
@@ -53,12 +55,12 @@ const MAX_EVIDENCE: usize = 1 << 14;
 
 impl Evidence {
     fn add(&mut self, seen: Seen) {
-        if self.waits.len() >= MAX_EVIDENCE {
-            let oldest = self.waits.keys().min_by_key(|(_, left_ns)| *left_ns);
-            if let Some(key) = oldest.copied() {
-                self.waits.remove(&key);
-            }
+        if self.waits.len() >= MAX_EVIDENCE
+            && let Some((left_ns, tid)) = self.by_age.pop_first()
+        {
+            self.waits.remove(&(tid, left_ns));
         }
+        self.by_age.insert((seen.left_ns, seen.tid));
         self.waits.insert((seen.tid, seen.left_ns), seen);
     }
 
@@ -72,6 +74,7 @@ impl Evidence {
         if let State::Waiting(wait) = thread.state {
             self.latest = self.waits.remove(&key(thread));
             if let Some(seen) = &self.latest {
+                self.by_age.remove(&(seen.left_ns, seen.tid));
                 thread.state = State::Waiting(wait.with(seen.file, &seen.stack));
             }
         }

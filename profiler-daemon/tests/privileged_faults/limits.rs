@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use super::common::schedscope::{
     Outcome, PATIENCE, Running, may_load_probes, run, schedscope, scratch_file,
@@ -131,14 +131,10 @@ fn a_service_without_descriptors_goes_on() {
     let service = Service::start::<&str>([]);
     let before = service.scrape();
     let pid = Pid::from_raw(service.pid().cast_signed()).expect("it has an id");
-    let open = std::fs::read_dir(format!("/proc/{}/fd", service.pid())).expect("it is there");
-    let highest = open
-        .flatten()
-        .filter_map(|file| file.file_name().to_str()?.parse::<u64>().ok())
-        .max();
+    // Of those that it might get, all are taken.
     let few = Rlimit {
-        current: Some(highest.expect("it has some") + 1),
-        maximum: None,
+        current: Some(3),
+        maximum: getrlimit(Resource::Nofile).maximum,
     };
     let usual = prlimit(Some(pid), Resource::Nofile, few).expect("root may limit it");
     let address = service.address();
@@ -148,8 +144,9 @@ fn a_service_without_descriptors_goes_on() {
     let alive = File::open(format!("/proc/{}/stat", service.pid()));
     assert!(alive.is_ok(), "it has ended");
     prlimit(Some(pid), Resource::Nofile, usual).expect("root may");
-    // Whoever came meanwhile is heard now, or was sent away.
-    let _ = asking.join().expect("asking does not fail");
+    // Whoever came meanwhile waits at the door, and is heard now.
+    let heard = asking.join().expect("asking does not fail");
+    assert!(heard.is_some_and(|answer| answer.status == 200));
     let after = service.scrape();
     after.assert_grown_from(&before);
 }
