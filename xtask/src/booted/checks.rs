@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::machine::Machine;
-use super::rpm;
+use super::{neighbours, rpm};
 
 /// What the service can see, read and write is found out by this.
 const TRIAL: &str = include_str!("trial.sh");
@@ -12,7 +12,7 @@ const TRIAL: &str = include_str!("trial.sh");
 pub(super) type Check = (&'static str, fn(&Machine) -> Result<()>);
 
 /// All, in their order.
-pub(super) const CHECKS: [Check; 13] = [
+pub(super) const CHECKS: [Check; 14] = [
     ("the package installs and the service starts", installs),
     ("nothing but what is needed is kept of privileges", gives_up),
     ("systemd-analyze rates it 2.0 or better", is_rated),
@@ -21,6 +21,10 @@ pub(super) const CHECKS: [Check; 13] = [
         is_shut_in,
     ),
     ("a real Prometheus scrapes it", is_scraped),
+    (
+        "a unit that slows another is named, with what it took",
+        neighbours::are_named,
+    ),
     (
         "a reload takes a new configuration and refuses a wrong one",
         reloads,

@@ -2,10 +2,12 @@
 //!
 //! A small Debian is made from Debian's archive, booted in namespaces of its own, and the package is
 //! installed there, started, scraped by a real Prometheus, reloaded, wedged, stopped and purged, and
-//! then the other package. The kernel is this machine's, so the probes are real, too.
+//! then the other package. The kernel is this machine's, so the probes are real, too. Process ids are those of
+//! the booted machine's namespace, which the service translates.
 
 mod checks;
 mod machine;
+mod neighbours;
 mod root;
 mod rpm;
 
