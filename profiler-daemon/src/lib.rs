@@ -6,6 +6,7 @@
 //! * [`core`]: records of many CPUs become one history, threads' states, and figures. Pure: no I/O, no clock.
 //! * [`recording`]: what the core was given, in a file, so that another core can be given the same.
 //! * [`identity`]: whom processes belong to: units, containers, pods.
+//! * [`priority`]: which threads run before others.
 //! * [`sink`]: figures become reports and metrics.
 //! * [`daemon`]: what drives the flow, and the commands: [`cli`] is the command line, [`exit`] how they end.
 //! * [`generate`]: man pages and completions, from the command line's definition; [`completion`] is what only the
@@ -18,6 +19,7 @@ pub mod daemon;
 pub mod exit;
 pub mod generate;
 pub mod identity;
+pub mod priority;
 pub mod recording;
 pub mod sink;
 pub mod source;

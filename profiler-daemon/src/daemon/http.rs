@@ -12,6 +12,7 @@ mod guard;
 mod listen;
 mod places;
 mod recordings;
+mod turns;
 
 use std::future::Future;
 use std::pin::pin;
@@ -46,6 +47,7 @@ pub use guard::{Duty, Guard, GuardError, credentials};
 use listen::Stream;
 pub use listen::{BindError, Listen, Listener, bind};
 use places::{Place, Places};
+use turns::Origin;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -301,7 +303,7 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok(stream) = accepted else {
+        let Ok((stream, origin)) = accepted else {
             // Out of descriptors, or the client has gone: neither gets better by hurrying.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
@@ -310,7 +312,8 @@ pub async fn serve(
         if let Some(taken) = places.take() {
             let (router, guard, closed) = (router.clone(), duty.guard(), closed.clone());
             connections.spawn(async move {
-                let serving = connection(stream, router, guard, &taken.place, limits, closed);
+                let client = (&*taken.place, origin);
+                let serving = connection(stream, router, guard, client, limits, closed);
                 tokio::select! {
                     () = serving => {}
                     () = taken.place.lost() => {}
@@ -330,20 +333,20 @@ async fn connection(
     stream: Box<dyn Stream>,
     router: Router,
     guard: Arc<Guard>,
-    place: &Place,
+    client: (&Place, Origin),
     limits: Limits,
     closed: watch::Receiver<bool>,
 ) {
     let Some(tls) = guard.tls.clone() else {
-        return conversation(stream, router, &guard, place, limits, closed).await;
+        return conversation(stream, router, &guard, client, limits, closed).await;
     };
     let handshake = async {
         let greeting = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        place.greets();
+        client.0.greets();
         greeting.into_stream(tls).await
     };
     if let Ok(Ok(stream)) = tokio::time::timeout(limits.head_time, handshake).await {
-        conversation(stream, router, &guard, place, limits, closed).await;
+        conversation(stream, router, &guard, client, limits, closed).await;
     }
 }
 
@@ -365,7 +368,7 @@ async fn conversation(
     stream: impl Stream,
     router: Router,
     guard: &Guard,
-    place: &Place,
+    (place, origin): (&Place, Origin),
     limits: Limits,
     mut closed: watch::Receiver<bool>,
 ) {
@@ -375,7 +378,7 @@ async fn conversation(
         async move {
             // Who is not known to have the right to ask has no right to its place, either: a crowd that waits
             // for its passwords to be checked keeps nobody out.
-            let answer = if guard.admits(request.headers()).await {
+            let answer = if guard.admits(request.headers(), origin).await {
                 place.asks();
                 router.call(request).await
             } else {

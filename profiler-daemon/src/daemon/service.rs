@@ -23,6 +23,7 @@ use crate::cli::Run;
 use crate::core::Snapshot;
 use crate::exit::{Exit, Failure};
 use crate::identity::{Keeper, Known, Registry};
+use crate::priority;
 use crate::sink::api::View;
 use crate::sink::metrics::{Own, ProbeCost, Scrape, SelfChecked, program};
 use crate::sink::recent::{Recent, STEP, Window};
@@ -32,11 +33,17 @@ use crate::source::{Counting, kernel_release};
 /// program of the host some 50 ns, so it is a sample.
 const COUNT_FOR: Duration = Duration::from_millis(100);
 
+/// Whoever uses up the CPUs, and be it by asking, does not keep a scrape waiting. What the server does at once is
+/// bounded, and the drain thread runs before it.
+const SERVER_NICE: i32 = -10;
+
 /// Runs the service until it is told to end.
 pub fn run(args: &Run) -> Result<u8, Failure> {
     let config = load(args.config.as_ref(), &args.overrides)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Hashes of passwords are worked out there.
+        .on_thread_start(priority::usual)
         .build()?;
     runtime.block_on(serve(args, config))
 }
@@ -76,6 +83,7 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
         );
     }
     let (handle, drain_thread) = engine.spawn()?;
+    priority::raise(SERVER_NICE);
     give_up_privileges(&handle, &config).await?;
     let (keeper, units) =
         Keeper::start_with_units(Registry::default(), usize::from(config.units.max))

@@ -13,6 +13,7 @@ use super::places::Places;
 use super::registry::{Known, Registry};
 use super::selection::Selection;
 use crate::core::{Birth, UnitNews};
+use crate::priority;
 
 /// News of births are best brought no more often than this: a wakeup for each would disturb an idle host,
 /// and what is born inherits its parent's cgroup anyway.
@@ -50,7 +51,10 @@ impl Keeper {
         let (messages, inbox) = sync_channel(MAX_MESSAGES);
         std::thread::Builder::new()
             .name("identity".into())
-            .spawn(move || keep(registry, &inbox))?;
+            .spawn(move || {
+                priority::usual();
+                keep(registry, &inbox);
+            })?;
         Ok(Self { messages })
     }
 
@@ -67,7 +71,10 @@ impl Keeper {
         };
         std::thread::Builder::new()
             .name("identity".into())
-            .spawn(move || keep_units(registry, &inbox, teller))?;
+            .spawn(move || {
+                priority::usual();
+                keep_units(registry, &inbox, teller);
+            })?;
         Ok((Self { messages }, news))
     }
 

@@ -17,6 +17,7 @@ use super::format::ChunkKind;
 use super::history::History;
 use super::journal::{Entry, Packer};
 use super::tape::{Message, Shared, Tape};
+use crate::priority;
 
 /// A chunk is written when it is this large, before it is compressed, or this old: what is in it when the
 /// program is killed is lost.
@@ -104,6 +105,7 @@ impl Recorder {
         let thread = std::thread::Builder::new()
             .name("record".into())
             .spawn(move || {
+                priority::usual();
                 writer.run(&inbox);
                 writer.finish()
             })?;

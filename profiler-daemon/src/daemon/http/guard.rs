@@ -16,7 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+
+use super::turns::{Origin, Turns};
 
 /// A web configuration is not larger than this, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -83,7 +84,7 @@ pub struct Guard {
     known: Mutex<HashSet<(u64, u64)>>,
     keys: (RandomState, RandomState),
     /// One hash at a time is worked out: each takes tens of milliseconds of a CPU.
-    turn: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl Default for Guard {
@@ -94,7 +95,7 @@ impl Default for Guard {
             users: BTreeMap::new(),
             known: Mutex::default(),
             keys: (RandomState::new(), RandomState::new()),
-            turn: Arc::new(Semaphore::new(1)),
+            turns: Turns::default(),
         }
     }
 }
@@ -132,8 +133,8 @@ impl Guard {
         })
     }
 
-    /// Whether a request with these headers is answered.
-    pub(super) async fn admits(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request with these headers, from there, is answered.
+    pub(super) async fn admits(&self, headers: &HeaderMap, origin: Origin) -> bool {
         if self.users.is_empty() {
             return true;
         }
@@ -145,10 +146,7 @@ impl Guard {
         if self.known().contains(&digest) {
             return true;
         }
-        // It is never closed.
-        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {
-            return false;
-        };
+        let turn = self.turns.take(origin).await;
         let hash = self.users.get(&user).cloned();
         let check = tokio::task::spawn_blocking(move || {
             // The turn lasts until the work is done, even if nobody waits for it any more.

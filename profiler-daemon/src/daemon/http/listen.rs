@@ -9,6 +9,8 @@ use std::str::FromStr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
+use super::turns::{Origin, origin};
+
 /// Connections that may wait to be accepted; the kernel takes no more than `net.core.somaxconn`, 4,096 by
 /// default. For one more than that it drops the first packet, which the client sends again after a second.
 const BACKLOG: u32 = 4096;
@@ -102,10 +104,13 @@ impl Listener {
         }
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, Origin)> {
         Ok(match self {
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+            Self::Tcp(listener) => {
+                let (stream, from) = listener.accept().await?;
+                (Box::new(stream), origin(from.ip()))
+            }
+            Self::Unix(listener, _) => (Box::new(listener.accept().await?.0), None),
         })
     }
 }
