@@ -86,7 +86,7 @@ async fn serve(args: &Run, mut config: Config) -> Result<u8, Failure> {
     priority::raise(SERVER_NICE);
     give_up_privileges(&handle, &config).await?;
     let (keeper, units) =
-        Keeper::start_with_units(Registry::default(), usize::from(config.units.max))
+        Keeper::start_with_units(Registry::for_good(), usize::from(config.units.max))
             .context("cannot start the thread that knows the units of processes")?;
     let told = keeper.clone();
     handle

@@ -95,6 +95,8 @@ struct Process {
 pub struct Size {
     /// Processes, ended ones included. Those that come beyond are not known until others are forgotten.
     pub processes: usize,
+    /// Those of them that have ended; beyond, the ones that did so first are forgotten before their time.
+    pub ended: usize,
     /// Cgroups. What is in others has the unit [`OTHER`].
     pub cgroups: usize,
 }
@@ -102,7 +104,15 @@ pub struct Size {
 /// Some 20 MiB, if all of it is used.
 const MOST: Size = Size {
     processes: 1 << 17,
+    ended: 1 << 17,
     cgroups: 1 << 14,
+};
+
+/// For who runs for good: where processes come and go fast, each in a cgroup of its own, what is kept of those that
+/// have ended does not grow for as long as they are remembered elsewhere. A kilobyte each, at that.
+const MOST_FOR_GOOD: Size = Size {
+    ended: 1 << 9,
+    ..MOST
 };
 
 /// All that is known of processes.
@@ -117,6 +127,8 @@ pub struct Registry {
     cgroups: Vec<Option<Cgroup>>,
     free: Vec<u32>,
     swept: Option<Instant>,
+    /// How many were born since then.
+    born: usize,
     buffer: Vec<u8>,
 }
 
@@ -134,6 +146,12 @@ impl Registry {
         Self::bounded(root, MOST)
     }
 
+    /// [`Self::default`] for a process that runs for good, and asks for names again and again.
+    #[must_use]
+    pub fn for_good() -> Self {
+        Self::bounded(Path::new("/"), MOST_FOR_GOOD)
+    }
+
     /// [`Self::new`] that keeps no more than this.
     #[must_use]
     pub fn bounded(root: &Path, most: Size) -> Self {
@@ -146,6 +164,7 @@ impl Registry {
             cgroups: Vec::new(),
             free: Vec::new(),
             swept: None,
+            born: 0,
             buffer: Vec::new(),
         }
     }
@@ -176,6 +195,7 @@ impl Registry {
 
     /// Takes note of processes that began, in their order. Nothing is read: [`Self::look_at_born`] does.
     pub fn born(&mut self, births: &[Birth], now: Instant) {
+        self.born += births.len();
         for birth in births {
             let parent = self.processes.get(&birth.parent_tgid);
             let cgroup = parent.and_then(|parent| parent.cgroup);
@@ -273,12 +293,15 @@ impl Registry {
     pub fn sweep(&mut self, now: Instant) {
         let is_full =
             self.processes.len() >= self.most.processes || self.numbers.len() >= self.most.cgroups;
-        let pause = if is_full { FRESH } else { SWEEP_EVERY };
+        // As many may have ended as were born.
+        let is_due = is_full || self.born >= self.most.ended;
+        let pause = if is_due { FRESH } else { SWEEP_EVERY };
         let swept = *self.swept.get_or_insert(now);
         if now.saturating_duration_since(swept) < pause {
             return;
         }
         self.swept = Some(now);
+        self.born = 0;
         let alive: HashSet<u32> = self.alive().into_iter().collect();
         self.processes.retain(|tgid, process| {
             if alive.contains(tgid) {
@@ -292,6 +315,7 @@ impl Registry {
             // Where there is no room there is no grace.
             !is_full && now.saturating_duration_since(gone) < GRACE
         });
+        self.forget_first_ended();
         let used: HashSet<u32> = self
             .processes
             .values()
@@ -303,6 +327,20 @@ impl Registry {
                 *cgroup = None;
                 self.free.push(number);
             }
+        }
+    }
+
+    /// Forgets of those that have ended as many as are too many, those first that did so first.
+    fn forget_first_ended(&mut self) {
+        let gone = self.processes.iter();
+        let gone = gone.filter_map(|(tgid, its)| Some((its.gone?, *tgid)));
+        let mut gone: Vec<(Instant, u32)> = gone.collect();
+        let Some(excess) = gone.len().checked_sub(self.most.ended) else {
+            return;
+        };
+        gone.sort_unstable();
+        for (_, tgid) in gone.into_iter().take(excess) {
+            self.processes.remove(&tgid);
         }
     }
 
@@ -347,6 +385,11 @@ impl Registry {
     pub fn size(&self) -> Size {
         Size {
             processes: self.processes.len(),
+            ended: self
+                .processes
+                .values()
+                .filter(|its| its.gone.is_some())
+                .count(),
             cgroups: self.numbers.len(),
         }
     }

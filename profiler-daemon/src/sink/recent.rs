@@ -101,15 +101,25 @@ struct Moment {
     host: Brief,
     targets: HashMap<String, Brief>,
     units: HashMap<u64, Brief>,
-    culprits: HashMap<u64, Vec<(u64, u128)>>,
+    culprits: HashMap<u64, Culprits>,
 }
+
+/// Who took how much from a unit, in nanoseconds, by serial: there is one list for each unit in each moment, with up
+/// to as many rows as there are units.
+type Culprits = Box<[(u64, u64)]>;
 
 impl Moment {
     fn new(of: &Snapshot) -> Self {
         let target = |target: &crate::core::TargetSnapshot| {
             (target.name.clone(), Brief::new(&target.total.figures))
         };
-        let culprits = |unit: &UnitSnapshot| (unit.serial, unit.culprits.clone());
+        let culprits = |unit: &UnitSnapshot| {
+            // Enough for 584 years.
+            let row = |&(serial, ns)| (serial, u64::try_from(ns).unwrap_or(u64::MAX));
+            let mut culprits: Culprits = unit.culprits.iter().map(row).collect();
+            culprits.sort_unstable_by_key(|row| row.0);
+            (unit.serial, culprits)
+        };
         let unit = |unit: &UnitSnapshot| (unit.serial, Brief::new(&unit.figures));
         Self {
             at_ns: of.at_ns,
@@ -183,12 +193,12 @@ impl Recent {
         });
         let mut interference = Vec::new();
         for (victim, culprits) in now.culprits {
-            let before = first.culprits.get(&victim).map_or(&[][..], Vec::as_slice);
+            let before = first.culprits.get(&victim).map_or(&[][..], |rows| rows);
             for (culprit, ns) in culprits {
-                let earlier = before.iter().find(|row| row.0 == culprit);
-                let ns = ns.saturating_sub(earlier.map_or(0, |row| row.1));
+                let earlier = before.binary_search_by_key(&culprit, |row| row.0);
+                let ns = ns.saturating_sub(earlier.map_or(0, |place| before[place].1));
                 if ns > 0 {
-                    interference.push((victim, culprit, ns));
+                    interference.push((victim, culprit, u128::from(ns)));
                 }
             }
         }

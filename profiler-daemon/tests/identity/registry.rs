@@ -140,6 +140,7 @@ fn what_has_gone_is_forgotten_after_the_grace_time() {
     registry.sweep(start);
     let full = Size {
         processes: 100,
+        ended: 0,
         cgroups: 100,
     };
     assert_eq!(registry.size(), full);
@@ -147,7 +148,7 @@ fn what_has_gone_is_forgotten_after_the_grace_time() {
         end(&root, tgid);
     }
     registry.sweep(start + seconds(61));
-    assert_eq!(registry.size(), full);
+    assert_eq!(registry.size(), Size { ended: 99, ..full });
     let asked = registry.known([50], start + seconds(62));
     assert_eq!(asked[&50].unit, "s50.service", "within the grace time");
     registry.sweep(start + seconds(62) + GRACE);
@@ -155,6 +156,7 @@ fn what_has_gone_is_forgotten_after_the_grace_time() {
         registry.size(),
         Size {
             processes: 1,
+            ended: 0,
             cgroups: 1
         }
     );
@@ -192,6 +194,7 @@ fn what_there_is_no_room_for_is_among_the_others() {
     }
     let room = Size {
         processes: 4,
+        ended: 0,
         cgroups: 3,
     };
     let mut registry = Registry::bounded(&root.0, room);
@@ -210,6 +213,43 @@ fn what_there_is_no_room_for_is_among_the_others() {
     let found = registry.known(4..=5, start + seconds(11));
     assert_eq!(found[&4].unit, "s4.service");
     assert_eq!(found[&5].unit, "s5.service");
+}
+
+/// Where many come and go, those that ended last are known longest, and nothing grows.
+#[test]
+fn those_that_ended_first_make_room() {
+    let root = Root::new("churn");
+    let most = Size {
+        processes: 1_000,
+        ended: 20,
+        cgroups: 1_000,
+    };
+    let mut registry = Registry::bounded(&root.0, most);
+    let start = Instant::now();
+    process(&root, 1, "init", "/init.scope");
+    registry.discover(start);
+    let mut tgid = 1;
+    for round in 0..12 {
+        let now = start + seconds(11 * round);
+        let births: Vec<_> = (0..50).map(|number| birth(tgid + 1 + number, 1)).collect();
+        for _ in 0..50 {
+            tgid += 1;
+            process(&root, tgid, "x", &format!("/system.slice/s{tgid}.service"));
+        }
+        registry.born(&births, now);
+        registry.look_at_born(&births, now);
+        for ended in tgid - 49..=tgid {
+            end(&root, ended);
+        }
+        registry.sweep(now);
+        let size = registry.size();
+        assert!(size.ended <= most.ended, "{size:?} in round {round}");
+        assert!(size.processes <= 1 + 20 + 50, "{size:?} in round {round}");
+        assert!(size.cgroups <= size.processes, "{size:?} in round {round}");
+    }
+    assert_eq!(registry.size().ended, 20);
+    let known = registry.known(tgid - 49..=tgid, start + seconds(200));
+    assert_eq!(known.len(), 20, "of those that ended last");
 }
 
 /// The real host: its own process, its parent's, and one that does not exist.

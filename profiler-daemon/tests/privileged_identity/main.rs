@@ -3,6 +3,7 @@
 mod churn;
 #[path = "../common/mod.rs"]
 mod common;
+mod crowd;
 
 use std::fs;
 use std::path::{Path, PathBuf};

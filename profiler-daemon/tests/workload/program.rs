@@ -130,6 +130,7 @@ fn run(options: Options) -> Result<()> {
             children::doze(options.duration);
             return Ok(());
         }
+        "crowd" => return children::crowd(&options),
         "nothing" => {
             children::nothing();
             return Ok(());
