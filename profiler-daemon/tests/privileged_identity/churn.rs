@@ -9,13 +9,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::Workload;
 use crate::common::schedscope::{BINARY, may_load_probes};
 use crate::common::service::{Samples, Service};
-use crate::common::{Workload, workload_program};
 use crate::unified;
 
 /// How much more memory the service may have at the end than after a third of the time, in KiB.
@@ -51,24 +50,18 @@ impl Size {
     }
 }
 
-/// Cgroups with processes, whose threads wake up now and then; each a service's of a name of its own.
-pub(crate) struct Herd {
+/// Cgroups full of processes, one of which wakes up now and then; each a service's of a name of its own.
+struct Herd {
     slice: PathBuf,
     threads: usize,
-    alive: VecDeque<(PathBuf, Vec<Child>)>,
+    alive: VecDeque<(PathBuf, Child)>,
     left: Vec<PathBuf>,
     made: usize,
 }
 
 impl Herd {
-    /// None yet; each process will have so many threads.
-    pub(crate) fn new(unified: &Path, threads: usize) -> Self {
-        static HERDS: AtomicUsize = AtomicUsize::new(0);
-        let number = HERDS.fetch_add(1, Ordering::Relaxed);
-        let slice = unified.join(format!(
-            "schedscope-churn-{}-{number}.slice",
-            std::process::id()
-        ));
+    fn new(unified: &Path, threads: usize) -> Self {
+        let slice = unified.join(format!("schedscope-churn-{}.slice", std::process::id()));
         fs::create_dir_all(&slice).expect("root may make cgroups");
         Self {
             slice,
@@ -79,56 +72,33 @@ impl Herd {
         }
     }
 
-    /// One cgroup more, with one process.
+    /// One cgroup more.
     fn grow(&mut self) {
-        self.grow_by(1);
-    }
-
-    /// One cgroup more, with so many processes.
-    pub(crate) fn grow_by(&mut self, processes: usize) {
         let group = self.slice.join(format!("churn-{}.service", self.made));
         self.made += 1;
         fs::create_dir(&group).expect("root may make cgroups");
-        // Each is in the cgroup before it is what has the threads.
-        let start = || {
-            Command::new("sh")
-                .args(["-c", "echo $$ >$0/cgroup.procs; exec \"$@\""])
-                .arg(&group)
-                .arg(workload_program())
-                .args(["crowd", "--duration", "1000s", "--threads"])
-                .arg(self.threads.to_string())
-                .stdin(Stdio::null())
-                .spawn()
-                .expect("there is a shell")
-        };
-        let children = (0..processes).map(|_| start()).collect();
-        self.alive.push_back((group, children));
-    }
-
-    /// Waits until all threads are there.
-    pub(crate) fn await_threads(&self, all: usize) {
-        let threads = |(group, _): &(PathBuf, Vec<Child>)| {
-            let list = fs::read_to_string(group.join("cgroup.threads"));
-            list.map_or(0, |list| list.lines().count())
-        };
-        let begun = Instant::now();
-        while self.alive.iter().map(threads).sum::<usize>() < all {
-            assert!(begun.elapsed() < Duration::from_secs(120), "not {all}");
-            thread::sleep(Duration::from_millis(100));
-        }
+        // The shell is in it before it makes the others, and is one of them.
+        let script = "echo $$ >$0/cgroup.procs; i=2; while [ $i -lt $1 ]; do sleep 1000 & i=$((i+1)); done; \
+                      while :; do sleep 5; done";
+        let shell = Command::new("sh")
+            .args(["-c", script])
+            .arg(&group)
+            .arg(self.threads.to_string())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("there is a shell");
+        self.alive.push_back((group, shell));
     }
 
     /// The oldest cgroup goes.
     fn shrink(&mut self) {
-        let Some((group, children)) = self.alive.pop_front() else {
+        let Some((group, mut shell)) = self.alive.pop_front() else {
             return;
         };
         fs::write(group.join("cgroup.kill"), "1").expect("Linux 5.14 or newer");
-        for mut child in children {
-            // It may be dead before it was in its cgroup.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // It may be dead before it was in its cgroup.
+        let _ = shell.kill();
+        let _ = shell.wait();
         self.left.push(group);
         // The kernel takes a moment to bury them.
         self.left.retain(|group| fs::remove_dir(group).is_err());
@@ -156,7 +126,7 @@ fn units_in(samples: &Samples) -> BTreeSet<String> {
     samples.labels("schedscope_unit_threads", "unit")
 }
 
-pub(crate) fn resident_kib(service: &Service) -> u64 {
+fn resident_kib(service: &Service) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", service.pid()));
     let status = status.expect("the service runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

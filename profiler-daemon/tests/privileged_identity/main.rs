@@ -3,7 +3,6 @@
 mod churn;
 #[path = "../common/mod.rs"]
 mod common;
-mod crowd;
 
 use std::fs;
 use std::path::{Path, PathBuf};

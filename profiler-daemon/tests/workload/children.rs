@@ -13,7 +13,6 @@ use rustix::time::ClockId;
 
 use crate::cpu::burn_until_due;
 use crate::crew::{Crew, Process, own_program, own_tid, pin, say};
-use crate::options::Options;
 use crate::truth::{Expect, Meter, nanos};
 
 /// A child that lives for some time, waited for by its parent.
@@ -44,24 +43,6 @@ pub(crate) fn waitpid(crew: &mut Crew) -> Result<()> {
 /// Sleeps once, without any output: the child of `waitpid`.
 pub(crate) fn doze(duration: Duration) {
     thread::sleep(duration);
-}
-
-/// Many threads that do next to nothing, without any output; they end with the process.
-pub(crate) fn crowd(options: &Options) -> Result<()> {
-    let period = options.period_or(5_000);
-    for number in 1..options.threads_or(10) {
-        thread::Builder::new()
-            .name(format!("crowd-{number}"))
-            // Enough for a call that sleeps: there may be 50,000 of them on a host.
-            .stack_size(32 << 10)
-            .spawn(move || {
-                loop {
-                    thread::sleep(period);
-                }
-            })?;
-    }
-    thread::sleep(options.duration);
-    Ok(())
 }
 
 /// Ends at once: the child of `fork-storm`.

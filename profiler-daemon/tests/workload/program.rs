@@ -130,7 +130,6 @@ fn run(options: Options) -> Result<()> {
             children::doze(options.duration);
             return Ok(());
         }
-        "crowd" => return children::crowd(&options),
         "nothing" => {
             children::nothing();
             return Ok(());
