@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::books::{assert_close, named, thread as row_by_id, time};
 use common::oracle::{Account, Schedstat, check_against_kernel, row_of, truth_of};
 use common::schedscope::{may_load_probes, measure_command, measure_process, settled, try_settled};
-use common::{Workload, number};
+use common::{Workload, figure, number};
 use serde_json::Value;
 
 /// From the moment that a thread is stopped to that at which the one that stops it knows.
@@ -33,6 +33,12 @@ fn check_spinner(row: &Value, account: Account, window_ns: u64) {
     let unknown = time(row, "unknown");
     assert!(unknown <= window_ns / 20, "{row}");
     let allowed = TICKS_NS + unknown;
+    figure(&format!(
+        "running {:.2}% of {:.0} ms, by the kernel {:.2}%",
+        100.0 * time(row, "running") as f64 / window_ns as f64,
+        window_ns as f64 / 1e6,
+        100.0 * account.run as f64 / window_ns as f64,
+    ));
     assert_close("running", time(row, "running"), account.run, 0.01, allowed);
     let not_running = window_ns - account.run;
     assert_close(
@@ -245,6 +251,7 @@ fn tiny_rings_lose_records_but_invent_no_delay() {
         report["loss"]
     );
     assert!(events > 0, "{}", report["loss"]);
+    figure(&format!("{events} events, {dropped} lost and counted"));
     let unknown = time(&report["total"], "unknown");
     assert!(unknown > 0, "what was lost is unknown: {}", report["total"]);
     for member in members {
@@ -281,6 +288,10 @@ fn default_rings_lose_nothing_in_a_storm() {
         measured = attempt();
     }
     let loss = &measured.report["loss"];
+    figure(&format!(
+        "{} events, {} lost",
+        loss["events"], loss["dropped"]
+    ));
     assert_eq!(loss["dropped"], 0, "{loss}");
     for truth in measured.truth["threads"].as_array().expect("threads") {
         check_against_kernel(&measured.report, truth);

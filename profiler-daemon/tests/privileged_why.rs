@@ -15,7 +15,7 @@ use common::oracle::{Schedstat, truth_of};
 use common::schedscope::{may_load_probes, measure_command, measure_process};
 use common::service::{Samples, Service};
 use common::softirqs::NetworkSoftirqs;
-use common::{Workload, not_run, number};
+use common::{Workload, figure, not_run, number};
 use serde_json::Value;
 
 /// At least so much of a thread's blocked time has the right reason, in percent.
@@ -170,10 +170,10 @@ fn throttled_time_is_what_the_cgroup_counted() {
     );
     let throttled: u64 = number(&row["runnable_ns"]["throttled"]);
     let counted: u64 = number(&measured.truth["facts"]["throttled_ns"]);
-    println!(
+    figure(&format!(
         "throttled: {throttled} ns, cpu.stat: {counted} ns; {}",
         row["runnable_ns"]
-    );
+    ));
     assert!(counted > 500_000_000, "{}", measured.truth);
     let unknown = number::<u64>(&row["runnable_ns"]["unknown"]) + time(row, "unknown");
     assert_close("throttled", throttled, counted, 0.03, unknown);
@@ -254,9 +254,9 @@ fn blamed(row: &Value, name: &str) -> u64 {
 /// A culprit's share is right within 3%.
 #[track_caller]
 fn check_share(name: &str, found: u64, truth: u64, unknown: u64) {
-    println!(
+    figure(&format!(
         "{name} is blamed for {found} ns, and ran for {truth} ns by the kernel; {unknown} ns unknown"
-    );
+    ));
     assert_close("the culprit's share", found, truth, 0.03, unknown);
 }
 
@@ -267,7 +267,7 @@ fn the_hog_is_named_with_its_share() {
     if !may_load_probes("the_hog_is_named_with_its_share") {
         return;
     }
-    let workload = Workload::start("hog", &["--duration", "20s"]).expect("no special needs");
+    let workload = Workload::start("hog", &["--duration", "60s"]).expect("no special needs");
     let members @ [victim, hog] = ["victim", "hog"].map(|name| workload.member(name));
     let (report, runs) = window_of(victim.0, &members, "3s");
     let row = row_by_id(&report, victim.1);
@@ -299,7 +299,7 @@ fn interrupts_are_named_and_not_whom_they_interrupt() {
     if !may_load_probes(TEST) {
         return;
     }
-    let workload = Workload::start("flood", &["--duration", "20s"]).expect("no special needs");
+    let workload = Workload::start("flood", &["--duration", "60s"]).expect("no special needs");
     let members @ [victim, sender] = ["victim", "sender"].map(|name| workload.member(name));
     let softirqs = NetworkSoftirqs::watch(cpu_of(victim.1));
     let (report, runs) = window_of(victim.0, &members, "2s");
@@ -319,7 +319,9 @@ fn interrupts_are_named_and_not_whom_they_interrupt() {
     match softirqs {
         Ok(softirqs) => {
             let (count, by_tracing) = softirqs.within(&report);
-            println!("network softirqs: {network} ns; by tracing {count} in {by_tracing} ns");
+            figure(&format!(
+                "network softirqs: {network} ns; by tracing {count} in {by_tracing} ns"
+            ));
             // Both time some of what the other one's hooks take.
             let hooks = count * 100;
             assert_close("softirqs", network, by_tracing, 0.05, unknown + hooks);

@@ -19,6 +19,7 @@ mod stamp;
 mod test;
 mod toolchain;
 mod verify;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Try the ring between probes and daemon under sanitizers of memory and of threads.
     Sanitize,
+    /// Try other kernels, and machines with many CPUs: Debian's kernels, booted under emulation.
+    Vm(vm::Args),
     /// Print the variables with which other tools build as xtask does: `eval "$(cargo xtask env)"`.
     Env,
 }
@@ -102,6 +105,7 @@ fn start(cli: Cli) -> Result<ExitCode> {
         Task::Verify(args) => return verify::verify(&workspace, &args),
         Task::Fuzz(args) => return fuzz::fuzz(&workspace, &args),
         Task::Sanitize => return sanitize::sanitize(&workspace),
+        Task::Vm(args) => return vm::vm(&workspace, &args),
         Task::Env => environment::print(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -154,3 +154,13 @@ pub(crate) fn number<T: TryFrom<u64>>(value: &Value) -> T {
 pub(crate) fn not_run(name: &str, reason: &str) {
     println!("not run: {name}: {reason}");
 }
+
+/// Whether this is a guest that `cargo xtask vm` has booted, where nobody else is disturbed.
+pub(crate) fn is_guest() -> bool {
+    std::env::var_os("SCHEDSCOPE_GUEST").is_some()
+}
+
+/// Gives a figure to the table of `cargo xtask vm`.
+pub(crate) fn figure(text: &str) {
+    println!("figure: {text}");
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::books::{thread, time};
-use super::number;
+use super::{figure, number};
 
 /// Time between two samples; the accounts of a thread that runs are as old as the last tick, which
 /// is 4 ms or less on the kernels that this runs on.
@@ -84,6 +84,16 @@ pub(crate) fn check_against_kernel(report: &Value, truth: &Value) {
     let observed = number::<u64>(&row["observed_ns"]);
     let unknown = time(row, "unknown");
     assert!(unknown <= observed / 10, "{row} in {}", report["conflicts"]);
+    let ms = |ns: u64| ns as f64 / 1e6;
+    figure(&format!(
+        "{}: running {:.1} ms, by the kernel {:.1}; queued {:.1}, by the kernel {:.1}; unknown {:.1}",
+        truth["name"].as_str().unwrap_or_default(),
+        ms(time(row, "running")),
+        ms(account.run),
+        ms(time(row, "runnable")),
+        ms(account.delay),
+        ms(unknown),
+    ));
     // The kernel counts no blocked time: it is what the two others leave, with the differences of both.
     for (part, by_kernel, exact_to) in [
         ("running", account.run, account.run),

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::{not_run, workload_program};
 
-/// Longest time that a run may take beyond what it measures.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest time that a run may take beyond what it measures; emulated machines are slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Whether this process may load probes here; says so where it may not, and the test then returns.
 pub(crate) fn may_load_probes(test: &str) -> bool {

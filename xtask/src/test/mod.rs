@@ -11,7 +11,7 @@
 pub(crate) mod libtest;
 pub(crate) mod privileges;
 mod programs;
-mod suite;
+pub(crate) mod suite;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

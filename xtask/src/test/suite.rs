@@ -1,5 +1,6 @@
 //! One test binary: found among what cargo built, and run.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -73,6 +74,15 @@ pub(crate) fn of_workspace(workspace: &Workspace, tools: &Tools) -> Result<Vec<S
         .into_iter()
         .map(|artifact| Suite::Binary(Binary::new(artifact)));
     Ok(binaries.chain([Suite::Doctests, Suite::Booted]).collect())
+}
+
+/// Runs a cargo command that builds tests, and returns the binaries by the names of their files.
+pub(crate) fn executables(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
+    let artifacts = build(cargo.arg("--message-format=json-render-diagnostics"))?;
+    let named = artifacts
+        .into_iter()
+        .map(|artifact| (artifact.target, artifact.executable));
+    Ok(named.collect())
 }
 
 /// Runs a cargo command that builds tests, and returns the binaries.

@@ -43,6 +43,11 @@ impl Apt {
 
     /// Sets the private state up in `dir` and fetches the lists of packages.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
+        Self::open_with(dir, "")
+    }
+
+    /// [`Self::open`] with more lines of configuration.
+    pub(crate) fn open_with(dir: &Path, more: &str) -> Result<Self> {
         for sub in ["lists/partial", "archives/partial"] {
             let path = dir.join(sub);
             fs::create_dir_all(&path)
@@ -54,7 +59,7 @@ impl Apt {
         };
         // An empty status makes the answers independent of what is installed here.
         fs::write(dir.join("status"), "")
-            .and_then(|()| fs::write(&apt.config, configuration(dir)))
+            .and_then(|()| fs::write(&apt.config, configuration(dir) + more))
             .with_context(|| format!("can't write in {}", dir.display()))?;
         let mut update = apt.command("apt-get");
         update.args(["update", "-qq"]);
@@ -119,6 +124,33 @@ impl Apt {
             }
         }
         fs::remove_dir_all(&debs).with_context(|| format!("can't remove {}", debs.display()))
+    }
+
+    /// Where the packages come from, a line of tabs for each list of them: the fields are those of
+    /// `apt-get indextargets`, given as a format.
+    pub(super) fn index_targets(&self, format: &str) -> Result<String> {
+        capture(
+            self.command("apt-get")
+                .args(["indextargets", "--format", format])
+                .arg("Created-By: Packages"),
+        )
+    }
+
+    /// The names of all packages that begin so.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let names = capture(self.command("apt-cache").args(["pkgnames", prefix]))?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// Those of the packages that there are, given as `name` or `name:architecture`, each with its version.
+    pub(crate) fn versions(&self, names: &BTreeSet<String>) -> Result<Vec<(String, String)>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let packages = self.show(names)?.into_iter();
+        Ok(packages
+            .map(|package| (package.name, package.version))
+            .collect())
     }
 
     fn show(&self, names: &BTreeSet<String>) -> Result<Vec<Package>> {

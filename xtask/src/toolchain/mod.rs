@@ -11,7 +11,8 @@ pub(crate) mod pprof;
 pub(crate) mod prometheus;
 pub(crate) mod rpm;
 pub(crate) mod rustup;
-mod wrapper;
+pub(crate) mod suites;
+pub(crate) mod wrapper;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
