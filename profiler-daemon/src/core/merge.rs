@@ -5,6 +5,8 @@
 //! number. A record is given out only when it lies at or before the watermark: the caller promises
 //! that no stream can still bring an older one.
 
+use std::hint::select_unpredictable;
+
 use profiler_ebpf::{KIND_OFFSET, Kind, RawRecord};
 
 use super::decode::ts_of;
@@ -48,8 +50,8 @@ impl<'a> Stream<'a> {
 /// date again (`rq_clock_skip_update`), and the switch to it has the very same time. And what a
 /// running thread does to itself (a new name, another program, another group) may have the time of the switch to it,
 /// as the clock has not moved on since.
-fn rank(raw: &RawRecord) -> u8 {
-    match Kind::from_wire(raw.0[KIND_OFFSET]) {
+const fn rank_of(kind: Option<Kind>) -> u8 {
+    match kind {
         Some(
             Kind::Wakeup
             | Kind::Fork
@@ -64,51 +66,75 @@ fn rank(raw: &RawRecord) -> u8 {
     }
 }
 
-/// A record's place in the order of all: its time, the [`rank`] of its kind, and its stream's number, in
-/// one number that compares at once.
+/// [`rank_of`] by the kind's number, as every record needs it.
+const RANKS: [u8; 256] = {
+    let mut ranks = [0; 256];
+    let mut number = 0u8;
+    loop {
+        ranks[number as usize] = rank_of(Kind::from_wire(number));
+        if number == u8::MAX {
+            break ranks;
+        }
+        number += 1;
+    }
+};
+
+/// A record's place in the order of all: its time, the rank of its kind, and its stream's number, in one
+/// number that compares at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key(u128);
 
 impl Key {
+    /// Later than any record: of a stream that has none to give.
+    const NONE: Self = Self(u128::MAX);
+
     /// `order_ns` is the record's time, or its predecessor's if that was later.
+    #[inline]
     fn new(order_ns: u64, raw: &RawRecord, stream: usize) -> Self {
-        Self(u128::from(order_ns) << 64 | u128::from(rank(raw)) << 56 | stream as u128)
+        let rank = RANKS[usize::from(raw.0[KIND_OFFSET])];
+        Self(u128::from(order_ns) << 64 | u128::from(u64::from(rank) << 56 | stream as u64))
     }
 
-    /// Later than all records of this time.
-    fn after(order_ns: u64) -> Self {
-        Self(u128::from(order_ns) << 64 | u128::from(u64::MAX))
-    }
-
+    #[inline]
     fn order_ns(self) -> u64 {
         (self.0 >> 64) as u64
     }
 
+    #[inline]
     fn stream(self) -> usize {
         (self.0 & ((1 << 56) - 1)) as usize
     }
 }
 
 impl<'a> Stream<'a> {
+    /// What is left of it without the oldest records, so many.
+    #[inline]
+    fn after(&self, used: usize) -> Self {
+        let (first, second) = match self.first.get(used..) {
+            Some(first) if !first.is_empty() => (first, self.second),
+            _ => (
+                self.second.get(used - self.first.len()..).unwrap_or(&[]),
+                &[][..],
+            ),
+        };
+        Self { first, second }
+    }
+
+    /// The oldest record.
     #[inline]
     fn peek(&self) -> Option<&'a RawRecord> {
         self.first.first()
     }
 
+    /// Takes the oldest record out.
     #[inline]
     fn take(&mut self) -> Option<&'a RawRecord> {
         let (record, rest) = self.first.split_first()?;
         self.first = rest;
-        self.wrap();
-        Some(record)
-    }
-
-    /// Goes on with the second part when the first is used up.
-    #[inline]
-    fn wrap(&mut self) {
-        if self.first.is_empty() {
+        if rest.is_empty() {
             self.first = std::mem::take(&mut self.second);
         }
+        Some(record)
     }
 }
 
@@ -119,8 +145,8 @@ pub struct Merger {
     used: Vec<usize>,
     /// Per stream: the time of the last record given out, which orders what follows it.
     floor_ns: Vec<u64>,
-    /// The next record of each stream that has one.
-    heap: Vec<Key>,
+    /// The next record of each stream.
+    heads: Tournament,
 }
 
 impl Merger {
@@ -139,73 +165,85 @@ impl Merger {
         if self.floor_ns.len() < streams.len() {
             self.floor_ns.resize(streams.len(), 0);
         }
-        let end = Key::after(watermark_ns);
-        let mut left = streams.to_vec();
-        self.heap.clear();
-        for (number, stream) in left.iter_mut().enumerate() {
-            stream.wrap();
-            if let Some(first) = stream.peek() {
-                let order_ns = ts_of(first).max(self.floor_ns[number]);
-                self.heap.push(Key::new(order_ns, first, number));
+        // The key of a record, unless it is to be held back.
+        let key = |raw: Option<&RawRecord>, floor_ns: u64, number| match raw {
+            Some(raw) if ts_of(raw).max(floor_ns) <= watermark_ns => {
+                Key::new(ts_of(raw).max(floor_ns), raw, number)
             }
-        }
-        self.heap.retain(|key| *key <= end);
-        // What is sorted is a heap.
-        self.heap.sort_unstable();
-        while let Some(&first) = self.heap.first() {
-            let number = first.stream();
-            let stream = &mut left[number];
-            // A CPU's records often come in runs: stay with it until another stream is due.
-            let due = self.heap.iter().skip(1).take(2).min();
-            let limit = due.copied().unwrap_or(end);
-            let mut key = first;
-            let next = loop {
-                let Some(record) = stream.take() else {
-                    break None;
-                };
-                sink(number, record);
-                let Some(next) = stream.peek() else {
-                    break None;
-                };
-                let next = Key::new(ts_of(next).max(key.order_ns()), next, number);
-                if next > limit {
-                    break Some(next).filter(|next| *next <= end);
+            _ => Key::NONE,
+        };
+        let floors = &self.floor_ns;
+        let heads = streams
+            .iter()
+            .enumerate()
+            .map(|(number, stream)| key(stream.after(0).peek(), floors[number], number));
+        let mut due = self.heads.begin(heads);
+        while due != Key::NONE {
+            let number = due.stream();
+            let mut left = streams[number].after(self.used[number]);
+            let before = left.len();
+            let next_due = loop {
+                if let Some(record) = left.take() {
+                    sink(number, record);
                 }
-                key = next;
+                let next = key(left.peek(), due.order_ns(), number);
+                // What happens at one moment is mostly told in one stream.
+                if next != due {
+                    let first = self.heads.replace(number, next);
+                    // A CPU's records often come in runs.
+                    if first != next || first == Key::NONE {
+                        break first;
+                    }
+                    due = next;
+                }
             };
-            self.floor_ns[number] = key.order_ns();
-            match next {
-                Some(next) => self.heap[0] = next,
-                None => {
-                    self.heap.swap_remove(0);
-                }
-            }
-            sift_down(&mut self.heap);
-        }
-        for (used, (stream, left)) in self.used.iter_mut().zip(streams.iter().zip(&left)) {
-            *used = stream.len() - left.len();
+            self.used[number] += before - left.len();
+            self.floor_ns[number] = due.order_ns();
+            due = next_due;
         }
         &self.used
     }
 }
 
-/// Puts the first key, which may be too large for its place, where it belongs.
-fn sift_down(heap: &mut [Key]) {
-    let mut root = 0;
-    loop {
-        let left = 2 * root + 1;
-        let Some(&left_key) = heap.get(left) else {
-            return;
-        };
-        let (smaller, key) = match heap.get(left + 1) {
-            Some(&right_key) if right_key < left_key => (left + 1, right_key),
-            _ => (left, left_key),
-        };
-        if heap[root] <= key {
-            return;
+/// Finds the first of many keys, again and again as one after the other is replaced: each is compared only
+/// with those that won against its neighbors.
+#[derive(Debug, Default)]
+struct Tournament {
+    /// A tree: the root at 1, the children of a place at twice that and beside it, the keys at the end. Each
+    /// place has the first of those below it.
+    winners: Vec<Key>,
+    /// Where the keys begin.
+    leaves: usize,
+}
+
+impl Tournament {
+    /// Takes these keys, and returns the first of them.
+    fn begin(&mut self, keys: impl ExactSizeIterator<Item = Key>) -> Key {
+        self.leaves = keys.len().next_power_of_two();
+        self.winners.clear();
+        self.winners.resize(self.leaves, Key::NONE);
+        self.winners.extend(keys);
+        self.winners.resize(2 * self.leaves, Key::NONE);
+        for place in (1..self.leaves).rev() {
+            self.winners[place] = self.winners[2 * place].min(self.winners[2 * place + 1]);
         }
-        heap.swap(root, smaller);
-        root = smaller;
+        self.winners[1]
+    }
+
+    /// Replaces one of the keys, and returns the first of all.
+    #[inline]
+    fn replace(&mut self, number: usize, key: Key) -> Key {
+        let mut place = self.leaves + number;
+        let mut first = key;
+        self.winners[place] = key;
+        while place > 1 {
+            let other = self.winners[place ^ 1];
+            // Which it is nobody can predict, the processor neither.
+            first = select_unpredictable(other < first, other, first);
+            place /= 2;
+            self.winners[place] = first;
+        }
+        first
     }
 }
 

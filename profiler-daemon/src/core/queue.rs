@@ -4,14 +4,13 @@
 //! the CPU for, and placement what nobody had it for. It is the CPU that counts whose queue the thread was on: a
 //! thread that was moved while it was queued was on several.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use profiler_ebpf::Migrate;
 
 use super::quota::{Quota, Quotas};
 use super::spent::Cause;
-use super::thread::{LOST_CPU, Thread};
+use super::thread::{LOST_CPU, NO_MOVES, Thread};
 use super::timeline::{Runner, Timeline};
 
 /// Nanoseconds by cause, in the order of [`Cause::ALL`].
@@ -28,6 +27,9 @@ struct Move {
 /// Moves kept of one stay; where a thread is after more is not known.
 const MAX_MOVES: usize = 32;
 
+/// For so many there is room at once.
+const FEW_MOVES: usize = 4;
+
 /// What the record that gives a thread a CPU says of its stay.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Arriving {
@@ -43,14 +45,55 @@ pub(super) struct RunQueues {
     pub(super) quotas: Quotas,
     /// Of the thread that just gets a CPU.
     pub(super) arriving: Arriving,
-    moves: BTreeMap<u64, Vec<Move>>,
+    moves: Moves,
+}
+
+/// Moves of threads that are queued: a list for each that has moved, used again by the next one.
+#[derive(Debug, Default)]
+struct Moves {
+    lists: Vec<Vec<Move>>,
+    free: Vec<u32>,
+}
+
+impl Moves {
+    fn of(&self, thread: &Thread) -> &[Move] {
+        let list = usize::try_from(thread.moves)
+            .ok()
+            .and_then(|number| self.lists.get(number));
+        list.map_or(&[], Vec::as_slice)
+    }
+
+    /// The list of a thread, empty if it has none yet.
+    fn of_mut(&mut self, thread: &mut Thread) -> Option<&mut Vec<Move>> {
+        if thread.moves == NO_MOVES {
+            thread.moves = match self.free.pop() {
+                Some(number) => number,
+                None => {
+                    let number = u32::try_from(self.lists.len()).ok()?;
+                    self.lists.push(Vec::with_capacity(FEW_MOVES));
+                    number
+                }
+            };
+        }
+        self.lists.get_mut(usize::try_from(thread.moves).ok()?)
+    }
+
+    #[cold]
+    fn forget(&mut self, thread: &mut Thread) {
+        if let Some(list) = self.of_mut(thread) {
+            list.clear();
+            self.free.push(thread.moves);
+        }
+        thread.moves = NO_MOVES;
+    }
 }
 
 impl RunQueues {
     /// A thread that is queued, or about to be, goes to another CPU.
     pub(super) fn migrate(&mut self, thread: &mut Thread, record: &Migrate) {
-        let moves = self.moves.entry(thread.serial).or_default();
-        thread.has_moved = true;
+        let Some(moves) = self.moves.of_mut(thread) else {
+            return;
+        };
         let to = if moves.len() < MAX_MOVES {
             record.to_cpu
         } else {
@@ -69,9 +112,8 @@ impl RunQueues {
     #[inline]
     pub(super) fn begin_stay(&mut self, thread: &mut Thread, cpu: u32) {
         thread.queue_cpu = cpu;
-        if thread.has_moved {
-            thread.has_moved = false;
-            self.moves.remove(&thread.serial);
+        if thread.moves != NO_MOVES {
+            self.moves.forget(thread);
         }
     }
 
@@ -86,7 +128,7 @@ impl RunQueues {
         mut visit: impl FnMut(Runner, u64),
     ) -> Causes {
         let mut causes = Causes::default();
-        if !thread.has_moved {
+        if thread.moves == NO_MOVES {
             let cpu = self.only_cpu(thread);
             let may_be_held = self.arriving.throttled_ns.is_some()
                 || thread.is_throttled
@@ -98,9 +140,9 @@ impl RunQueues {
             self.stretch(thread, time_ns, cpu, steps, &mut causes, &mut visit);
             return causes;
         }
-        for (time_ns, cpu) in self.path(thread, time_ns) {
+        self.follow(thread, time_ns, |time_ns, cpu| {
             self.stretch(thread, time_ns, cpu, steps, &mut causes, &mut visit);
-        }
+        });
         causes
     }
 
@@ -116,23 +158,24 @@ impl RunQueues {
         }
     }
 
-    /// Which CPU's queue a thread was on, and when.
-    fn path(&self, thread: &Thread, time_ns: Range<u64>) -> Vec<(Range<u64>, Option<usize>)> {
-        let moves = self
-            .moves
-            .get(&thread.serial)
-            .map_or(&[][..], Vec::as_slice);
+    /// Tells `visit` which CPU's queue a thread was on, and when.
+    fn follow(
+        &self,
+        thread: &Thread,
+        time_ns: Range<u64>,
+        mut visit: impl FnMut(Range<u64>, Option<usize>),
+    ) {
+        let moves = self.moves.of(thread);
         let first = moves.iter().rposition(|its| its.ts_ns <= time_ns.start);
         let mut cpu = match (first.and_then(|place| moves.get(place)), moves.first()) {
             (Some(before), _) => known(before.to),
             (None, Some(after)) => known(thread.queue_cpu).or(known(after.from)),
             (None, None) => known(thread.queue_cpu),
         };
-        let mut path = Vec::new();
         let mut from_ns = time_ns.start;
         for its in moves.iter().skip(first.map_or(0, |place| place + 1)) {
             let until_ns = its.ts_ns.clamp(from_ns, time_ns.end);
-            path.push((from_ns..until_ns, cpu));
+            visit(from_ns..until_ns, cpu);
             from_ns = until_ns;
             cpu = known(its.to);
         }
@@ -143,8 +186,7 @@ impl RunQueues {
         {
             cpu = None;
         }
-        path.push((from_ns..time_ns.end, cpu));
-        path
+        visit(from_ns..time_ns.end, cpu);
     }
 
     fn stretch(

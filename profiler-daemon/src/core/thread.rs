@@ -141,6 +141,9 @@ pub(super) struct Thread {
     pub(super) cpu: u32,
     /// CPU whose run queue it was put on; [`NO_CPU`] if that is not known, [`LOST_CPU`] if it moved unseen.
     pub(super) queue_cpu: u32,
+    /// Where its moves to other CPUs are kept, while it is queued or about to be; [`NO_MOVES`] if there are
+    /// none.
+    pub(super) moves: u32,
     /// What was last about to wake it; it is of the wait whose switch-in reads [`Self::waker_runs`].
     pub(super) waker: Waker,
     pub(super) waker_runs: u16,
@@ -160,8 +163,6 @@ pub(super) struct Thread {
     /// It has taken over its leader's id, and the exec that this belongs to is still to come.
     pub(super) is_exchanged: bool,
     pub(super) kthread: bool,
-    /// It was moved to another CPU while it was queued, or about to be.
-    pub(super) has_moved: bool,
     /// It left the CPU because of a quota.
     pub(super) is_throttled: bool,
 }
@@ -171,6 +172,9 @@ pub(super) const NO_CPU: u32 = u32::MAX;
 
 /// The CPU of a stay is not known, and can't be concluded from where the stay ends either.
 pub(super) const LOST_CPU: u32 = u32::MAX - 1;
+
+/// It was not moved.
+pub(super) const NO_MOVES: u32 = u32::MAX;
 
 impl Thread {
     /// A thread of which nothing is known but its id, first heard of at this time.
@@ -199,6 +203,7 @@ impl Thread {
             parent_tgid: 0,
             cpu: NO_CPU,
             queue_cpu: NO_CPU,
+            moves: NO_MOVES,
             waker: Waker::default(),
             waker_runs: 0,
             unknown_us: 0,
@@ -210,7 +215,6 @@ impl Thread {
             is_unstamped: false,
             is_exchanged: false,
             kthread: false,
-            has_moved: false,
             is_throttled: false,
         }
     }

@@ -168,7 +168,11 @@ impl Spans {
 
     /// The same with those who had the CPU meanwhile: what was added to [`Self::held`] since it was this
     /// long.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "mostly nobody wants it, and then nothing is left of it"
+    )]
     pub(super) fn note_queued(
         &mut self,
         thread: &Thread,
@@ -176,10 +180,21 @@ impl Spans {
         doing: Doing,
         held_before: usize,
     ) {
-        if let Some(notes) = &mut self.notes
-            && thread.target.is_some()
-            && time_ns.end > thread.observed_from_ns
+        if self.notes.is_some() && thread.target.is_some() && time_ns.end > thread.observed_from_ns
         {
+            self.note_one(thread, time_ns, doing, held_before);
+        }
+    }
+
+    #[cold]
+    fn note_one(
+        &mut self,
+        thread: &Thread,
+        time_ns: &Range<u64>,
+        doing: Doing,
+        held_before: usize,
+    ) {
+        if let Some(notes) = &mut self.notes {
             let runners = notes.add(self.held.get(held_before..).unwrap_or_default());
             notes
                 .spans
