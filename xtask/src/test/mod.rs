@@ -8,6 +8,7 @@
 //! A test that finds that this host can't run it prints `not run: NAME: REASON` and returns; it
 //! counts as skipped.
 
+mod instructions;
 pub(crate) mod libtest;
 pub(crate) mod privileges;
 mod programs;
@@ -55,14 +56,19 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     eprintln!("probes: {}", tools.bpf.origin);
     build::build_probes(workspace, &tools.bpf)?;
 
-    let (programs, suites) = thread::scope(|scope| {
-        let programs = scope.spawn(|| programs::prepare(workspace));
-        let suites = suite::of_workspace(workspace, &tools);
-        (programs.join(), suites)
-    });
-    let mut suites = suites?;
-    let Ok(programs) = programs else {
-        bail!("the search for the programs that tests start has panicked");
+    let (programs, mut suites) = if args.suite.as_deref() == Some(suite::INSTRUCTIONS) {
+        // It needs none of the other binaries, whose building takes minutes.
+        (Vec::new(), vec![Suite::Instructions])
+    } else {
+        let (programs, suites) = thread::scope(|scope| {
+            let programs = scope.spawn(|| programs::prepare(workspace));
+            let suites = suite::of_workspace(workspace, &tools);
+            (programs.join(), suites)
+        });
+        let Ok(programs) = programs else {
+            bail!("the search for the programs that tests start has panicked");
+        };
+        (programs, suites?)
     };
     let unable = privileges::why_not();
     let timeout = Duration::from_secs(args.timeout);

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::PRIVILEGED_PREFIX;
+use super::instructions;
 use super::libtest::{self, End, Outcome};
 use crate::booted;
 use crate::build::Tools;
@@ -21,6 +22,9 @@ use crate::workspace::Workspace;
 /// How long to wait for output after a binary's end, if something it started still holds the pipe.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Name of [`Suite::Instructions`].
+pub(super) const INSTRUCTIONS: &str = "instructions";
+
 /// A set of tests that run together.
 pub(crate) enum Suite {
     /// A binary of Rust's test harness.
@@ -29,6 +33,8 @@ pub(crate) enum Suite {
     Doctests,
     /// The packages in a booted systemd.
     Booted,
+    /// Counts of instructions, against those that are written down.
+    Instructions,
 }
 
 /// A binary of Rust's test harness.
@@ -73,7 +79,9 @@ pub(crate) fn of_workspace(workspace: &Workspace, tools: &Tools) -> Result<Vec<S
     let binaries = artifacts
         .into_iter()
         .map(|artifact| Suite::Binary(Binary::new(artifact)));
-    Ok(binaries.chain([Suite::Doctests, Suite::Booted]).collect())
+    Ok(binaries
+        .chain([Suite::Doctests, Suite::Instructions, Suite::Booted])
+        .collect())
 }
 
 /// Runs a cargo command that builds tests, and returns the binaries by the names of their files.
@@ -143,6 +151,7 @@ impl Suite {
             Self::Binary(binary) => &binary.name,
             Self::Doctests => "documentation",
             Self::Booted => "booted",
+            Self::Instructions => INSTRUCTIONS,
         }
     }
 
@@ -179,6 +188,7 @@ impl Suite {
                     watch(cargo.args(settings.filters), settings.timeout, io::stdout())?;
                 Ok(libtest::judge_doctests(&output, &end))
             }
+            (Self::Instructions, _) => instructions::run_suite(settings),
         }
     }
 }

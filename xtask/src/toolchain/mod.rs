@@ -12,6 +12,7 @@ pub(crate) mod prometheus;
 pub(crate) mod rpm;
 pub(crate) mod rustup;
 pub(crate) mod suites;
+pub(crate) mod valgrind;
 pub(crate) mod wrapper;
 
 use std::ffi::OsString;
