@@ -269,6 +269,39 @@ fn tiny_rings_lose_records_but_invent_no_delay() {
     }
 }
 
+/// A storm that rings of this size can't hold: threads are left out, which is told, and all come back.
+#[test]
+fn what_is_too_fast_is_shed_by_whole_threads_until_it_is_over() {
+    if !may_load_probes("what_is_too_fast_is_shed_by_whole_threads_until_it_is_over") {
+        return;
+    }
+    let storm = thread::spawn(|| {
+        thread::sleep(Duration::from_millis(500));
+        let options = ["--duration", "1500ms", "--threads", "8"];
+        let workload = Workload::start("storm", &options).expect("no special needs");
+        workload.finish()
+    });
+    // This process hardly does anything; what matters is the host.
+    let report = measure_process(
+        std::process::id(),
+        &["--duration", "9s", "--ring-records", "64"],
+    );
+    storm.join().expect("the storm ends");
+    let shed = &report["loss"]["shed"];
+    let fraction = |name: &str| shed[name].as_f64().unwrap_or_default();
+    let least = fraction("least_kept");
+    assert!((0.0005..=0.5).contains(&least), "{}", report["loss"]);
+    assert!(number::<u64>(&shed["events_by"]["switch"]) > 0, "{shed}");
+    assert!(fraction("kept") > 0.99, "all are followed again: {shed}");
+    let lasted_ns: u64 = number(&shed["duration_ns"]);
+    let window_ns: u64 = number(&report["window"]["duration_ns"]);
+    assert!((1..window_ns).contains(&lasted_ns), "{shed}");
+    let total = &report["total"];
+    let unknown_ns = time(total, "unknown");
+    let shed_ns = total["unknown_shed_ns"].as_u64().unwrap_or(0);
+    assert!(shed_ns <= unknown_ns, "{total}");
+}
+
 /// Where others want the CPUs, too, the drain may come too late: three attempts.
 #[test]
 fn default_rings_lose_nothing_in_a_storm() {

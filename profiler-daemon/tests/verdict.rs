@@ -40,6 +40,7 @@ fn figures() -> FigureRow {
             unknown: 0,
         },
         runqueue_delay: distribution,
+        unknown_shed_ns: None,
         offcpu: distribution,
         runnable_ns: RunnableRow {
             contended: 0,
@@ -140,6 +141,7 @@ impl Story {
                 censored_spans: 0,
                 undecodable: 0,
                 unlisted_threads: 0,
+                shed: None,
                 dropped_by: Vec::new(),
             },
             threads: Vec::new(),

@@ -19,13 +19,15 @@ pub mod config;
 pub mod evidence;
 pub mod pids;
 pub mod ring;
+pub mod shed;
 mod thread;
 pub mod why;
 
+pub use shed::Shed;
 pub use thread::{THREAD_RECORD_BYTES, ThreadRecord, thread_flags};
 
 /// Version of everything in this file; recordings carry it.
-pub const WIRE_VERSION: u32 = 4;
+pub const WIRE_VERSION: u32 = 5;
 
 /// Size of a ring record, in bytes.
 pub const RECORD_BYTES: usize = 32;
@@ -77,11 +79,13 @@ pub enum Kind {
     Throttled = 12,
     /// [`Interrupts`].
     Interrupts = 13,
+    /// [`Shed`].
+    Shed = 14,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Switch,
         Self::Wakeup,
         Self::Fork,
@@ -95,6 +99,7 @@ impl Kind {
         Self::CgroupMove,
         Self::Throttled,
         Self::Interrupts,
+        Self::Shed,
     ];
 
     /// The kind with this number, if there is one.
@@ -126,6 +131,7 @@ impl Kind {
             Self::CgroupMove => "cgroup-move",
             Self::Throttled => "throttled",
             Self::Interrupts => "interrupts",
+            Self::Shed => "shed",
         }
     }
 }
@@ -634,6 +640,7 @@ const _: () = {
     record!(CgroupMove);
     record!(Throttled);
     record!(Interrupts);
+    record!(Shed);
     assert!(offset_of!(Switch, next_delay_ns) == 8);
     assert!(offset_of!(Switch, prev_tid) == 16);
     assert!(offset_of!(Switch, next_tid) == 20);
@@ -677,7 +684,16 @@ const _: () = {
     assert!(offset_of!(Interrupts, spent_ns) == 8);
     assert!(offset_of!(Interrupts, within_ns) == 24);
     assert!(offset_of!(Interrupts, cpu) == 28);
+    assert!(offset_of!(Shed, switches) == 8);
+    assert!(offset_of!(Shed, wakeups) == 16);
+    assert!(offset_of!(Shed, wakings) == 20);
+    assert!(offset_of!(Shed, migrations) == 24);
+    assert!(offset_of!(Shed, shift) == 30);
     assert!(
-        ring::DROPPED + ring::COUNTERS * 8 <= ring::TAIL && ring::TAIL + 8 <= ring::HEADER_BYTES
+        ring::DROPPED + ring::COUNTERS * 8 <= ring::SHED
+            && ring::SHED + ring::SHED_COUNTERS * 8 <= ring::TAIL
+            && ring::TAIL + 8 <= ring::KEEP
+            && ring::KEEP + 8 <= ring::HEADER_BYTES
+            && ring::HEADER_BYTES.is_power_of_two()
     );
 };

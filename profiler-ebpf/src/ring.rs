@@ -1,10 +1,11 @@
 //! Where the fields of a per-CPU ring's header are, in bytes.
 //!
-//! The header is [`HEADER_BYTES`] long. The probes write the first part, the daemon the second, and the
-//! two are kept 128 bytes apart, so that the prefetcher of neither side pulls in the other's line.
+//! The header is [`HEADER_BYTES`] long. The probes write the first half, the daemon the second, and the
+//! two are kept 128 bytes apart where they are busy, so that the prefetcher of neither side pulls in the
+//! other's line. What the probes write only while they shed has lines of its own.
 
-/// Size of a header.
-pub const HEADER_BYTES: usize = 256;
+/// Size of a header: a power of two, so that the place of a CPU's is found by a shift.
+pub const HEADER_BYTES: usize = 512;
 /// Records ever written (`u64`); the producer stores it after the record.
 pub const HEAD: usize = 0;
 /// Earliest time of a record lost since the last [`crate::Gap`] (`u64`).
@@ -15,8 +16,12 @@ pub const GAP_UNTIL: usize = 16;
 pub const GAP_LOST: usize = 24;
 /// Records ever lost, one counter a [`Counter`] (`u64` each).
 pub const DROPPED: usize = 32;
+/// Records ever left out on purpose, one counter a [`Shed`] (`u64` each).
+pub const SHED: usize = 128;
 /// Records ever read (`u64`); the consumer stores it after it has done with them.
-pub const TAIL: usize = 128;
+pub const TAIL: usize = 256;
+/// Which threads' records are written (`u64`): the mask of [`crate::shed::is_kept`]. 0 for all.
+pub const KEEP: usize = 264;
 /// A ring keeps one part in this many for what is rare and hard to do without (forks and gaps),
 /// so that a storm of switches can't crowd it out.
 pub const RESERVE_DIVISOR: u32 = 16;
@@ -54,6 +59,23 @@ pub enum Counter {
 }
 /// How many loss counters there are.
 pub const COUNTERS: usize = 12;
+/// What a counter of records counts that were left out because of [`KEEP`]; its place among them.
+///
+/// Each is written by one program alone, as the loss counters are.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// [`crate::Switch`] records.
+    Switch = 0,
+    /// [`crate::Wakeup`] records.
+    Wakeup = 1,
+    /// [`crate::Waking`] records.
+    Waking = 2,
+    /// [`crate::Migrate`] records.
+    Migrate = 3,
+}
+/// How many of these there are.
+pub const SHED_COUNTERS: usize = 4;
 /// The smallest ring, in records: the reserve must hold a few.
 pub const MIN_RECORDS: u32 = 64;
 /// The largest ring, in records a CPU.

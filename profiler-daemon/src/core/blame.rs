@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::gaps::Gaps;
+use super::gaps::{Concern, Gaps};
 use super::history::{History, SHORT_NS};
 use super::queue::RunQueues;
 use super::timeline::Runner;
@@ -94,7 +94,12 @@ impl Witnesses<'_> {
         let Some(thread) = self.names.alive(who.tid) else {
             return (link, None);
         };
-        let is_doubted = self.gaps.doubt(time_ns.start..=time_ns.end, None).is_some();
+        let whole = Concern {
+            tid: who.tid,
+            time_ns: time_ns.start..=time_ns.end,
+            running_on: None,
+        };
+        let is_doubted = self.gaps.doubt(&whole).is_some();
         let (mut longest_ns, mut next, mut queued) = (0, None, None);
         for stay in self.history.within(thread.last_stay, time_ns.clone()) {
             let blocked_ns = cut(&stay.blocked_ns(), &time_ns);

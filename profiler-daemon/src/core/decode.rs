@@ -2,8 +2,8 @@
 //! panics.
 
 use profiler_ebpf::{
-    CgroupMove, Exec, Fork, Gap, Interrupts, KIND_OFFSET, Kind, Migrate, RawRecord, Rename, Switch,
-    Throttle, Throttled, Wakeup, Waking,
+    CgroupMove, Exec, Fork, Gap, Interrupts, KIND_OFFSET, Kind, Migrate, RawRecord, Rename, Shed,
+    Switch, Throttle, Throttled, Wakeup, Waking,
 };
 use zerocopy::transmute;
 
@@ -34,11 +34,13 @@ pub enum Event {
     Throttled(Throttled),
     /// A CPU was in interrupts.
     Interrupts(Interrupts),
+    /// Only some threads' records are written from now on, or all again.
+    Shed(Shed),
 }
 
 /// A record of a kind that this version does not know; its number is the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a record of the unknown kind {0}; this version knows the kinds 1 to 6 and 8 to 13")]
+#[error("a record of the unknown kind {0}; this version knows the kinds 1 to 6 and 8 to 14")]
 pub struct UnknownKind(pub u8);
 
 impl Event {
@@ -64,6 +66,7 @@ impl Event {
             Some(Kind::CgroupMove) => Ok(Self::CgroupMove(transmute!(bytes))),
             Some(Kind::Throttled) => Ok(Self::Throttled(transmute!(bytes))),
             Some(Kind::Interrupts) => Ok(Self::Interrupts(transmute!(bytes))),
+            Some(Kind::Shed) => Ok(Self::Shed(transmute!(bytes))),
             // A doorbell wakes the daemon and carries nothing: one that gets here is a mistake.
             Some(Kind::Doorbell) | None => Err(UnknownKind(number)),
         }
@@ -85,6 +88,7 @@ impl Event {
             Self::CgroupMove(record) => record.ts_ns,
             Self::Throttled(record) => record.ts_ns,
             Self::Interrupts(record) => record.ts_ns,
+            Self::Shed(record) => record.ts_ns,
         }
     }
 
@@ -104,6 +108,7 @@ impl Event {
             Self::CgroupMove(_) => Kind::CgroupMove,
             Self::Throttled(_) => Kind::Throttled,
             Self::Interrupts(_) => Kind::Interrupts,
+            Self::Shed(_) => Kind::Shed,
         }
     }
 
@@ -123,6 +128,7 @@ impl Event {
             Self::CgroupMove(record) => RawRecord(transmute!(record)),
             Self::Throttled(record) => RawRecord(transmute!(record)),
             Self::Interrupts(record) => RawRecord(transmute!(record)),
+            Self::Shed(record) => RawRecord(transmute!(record)),
         };
         raw.0[KIND_OFFSET] = self.kind() as u8;
         raw
@@ -151,11 +157,11 @@ mod tests {
                 Ok(event) => {
                     prop_assert_eq!(event.encode(), raw);
                     prop_assert_eq!(event.ts_ns(), ts_of(&raw));
-                    prop_assert!(matches!(bytes[KIND_OFFSET], 1..=6 | 8..=13));
+                    prop_assert!(matches!(bytes[KIND_OFFSET], 1..=6 | 8..=14));
                 }
                 Err(UnknownKind(number)) => {
                     prop_assert_eq!(number, bytes[KIND_OFFSET]);
-                    prop_assert!(!matches!(number, 1..=6 | 8..=13));
+                    prop_assert!(!matches!(number, 1..=6 | 8..=14));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What is out of the ordinary in the targets: cheap enough to be asked many times a second.
 
 use super::reconstruct::Reconstruction;
-use super::thread::State;
+use super::thread::{State, Thread};
 
 /// The longest waits of targets that go on, in nanoseconds; 0 if there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,11 @@ pub struct LongestOpen {
 impl Reconstruction {
     pub(super) fn longest_open(&self, at_ns: u64) -> LongestOpen {
         let mut longest = LongestOpen::default();
-        for thread in self.threads.iter().filter(|its| its.target.is_some()) {
+        // One whose records are left out may have gone on long ago.
+        let is_known = |thread: &&Thread| {
+            thread.target.is_some() && self.spans.shed_from(thread, at_ns).is_none()
+        };
+        for thread in self.threads.iter().filter(is_known) {
             let since = |from_ns: u64| at_ns.saturating_sub(from_ns.max(thread.observed_from_ns));
             match thread.state {
                 State::Waiting(_) if thread.is_woken() => {

@@ -12,6 +12,7 @@ use profiler_ebpf::{CgroupMove, ThreadRecord, thread_flags};
 use super::classify::{Call, Evidence, FileKind, classify};
 
 use super::conflict::Conflict;
+use super::gaps::Concern;
 use super::reconstruct::{Cpu, Reconstruction};
 use super::spans::What;
 use super::spent::Origin;
@@ -208,7 +209,7 @@ impl Reconstruction {
     /// A thread of which no record has told.
     fn discover(&mut self, record: &ThreadRecord, state: State, begin_ns: u64, now_ns: u64) {
         let was_woken = self.passes.woken.binary_search(&record.tid).is_ok();
-        let state = self.state_now(state, was_woken, begin_ns, now_ns);
+        let state = self.state_now(record.tid, state, was_woken, begin_ns, now_ns);
         let cpu = record.cpu as usize;
         if state == State::Running && self.runs_another(cpu, now_ns) {
             // The one that runs there has taken over this id, and will soon be seen to have it.
@@ -230,15 +231,25 @@ impl Reconstruction {
     }
 
     /// What a thread does that was read in this state, and was woken or not since the pass began.
-    fn state_now(&self, state: State, was_woken: bool, begin_ns: u64, now_ns: u64) -> State {
+    fn state_now(
+        &self,
+        tid: u32,
+        state: State,
+        was_woken: bool,
+        begin_ns: u64,
+        now_ns: u64,
+    ) -> State {
+        let meanwhile = Concern {
+            tid,
+            time_ns: begin_ns..=now_ns,
+            running_on: None,
+        };
         match state {
             // If it had been woken, and had run, before it was read, there would be records of that.
-            State::Waiting(_) if was_woken => {
-                match self.spans.gaps.doubt(begin_ns..=now_ns, None) {
-                    None => State::Queued(Origin::Found),
-                    Some(_) => State::Unknown,
-                }
-            }
+            State::Waiting(_) if was_woken => match self.spans.gaps.doubt(&meanwhile) {
+                None => State::Queued(Origin::Found),
+                Some(_) => State::Unknown,
+            },
             state => state,
         }
     }
@@ -281,8 +292,12 @@ impl Reconstruction {
             let is_unproven = thread.runs.is_none() && spans.counts != Some(false);
             let is_queued = matches!((thread.state, state), (State::Waiting(_), State::Queued(_)));
             // A run after it was read may have been lost.
-            let read_ns = begin_ns..=now_ns;
-            let may_be_old = spans.gaps.doubt(read_ns, thread.running_on()).is_some();
+            let meanwhile = Concern {
+                tid: thread.tid,
+                time_ns: begin_ns..=now_ns,
+                running_on: thread.running_on(),
+            };
+            let may_be_old = spans.gaps.doubt(&meanwhile).is_some();
             if is_unproven && !thread.is_woken() && !may_be_old {
                 // It has not had a CPU since it was met. But nothing proves that it was off the CPU
                 // from then to now: its next switch-in is proven only from here on.
@@ -308,7 +323,12 @@ impl Reconstruction {
             .is_some_and(|woken_ns| woken_ns >= begin_ns);
         if has_not_run {
             let was_woken_before = thread.woken_ns < begin_ns;
-            let is_sure = spans.gaps.doubt(begin_ns..=now_ns, None).is_none();
+            let meanwhile = Concern {
+                tid: thread.tid,
+                time_ns: begin_ns..=now_ns,
+                running_on: None,
+            };
+            let is_sure = spans.gaps.doubt(&meanwhile).is_none();
             match (thread.state, state) {
                 (State::Queued(_), State::Queued(_)) => return thread.prove(begin_ns),
                 (State::Waiting(_), State::Waiting(_)) if !was_woken_before => {
@@ -329,7 +349,7 @@ impl Reconstruction {
         // What the kernel counted is of use only if the wait that is cut here is in it.
         let delay_ns = (is_counted && !has_not_run).then_some(record.run_delay_ns);
         spans.lose(thread, sure_ns, now_ns, delay_ns);
-        let state = self.state_now(state, was_woken, begin_ns, now_ns);
+        let state = self.state_now(record.tid, state, was_woken, begin_ns, now_ns);
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
@@ -354,7 +374,10 @@ impl Reconstruction {
             .iter()
             .filter(|thread| thread.since_ns < *pass.read_ns.start())
             .filter(|thread| {
-                thread.state == State::Unknown || self.spans.doubt(thread, now_ns).is_some()
+                let is_unknown = thread.state == State::Unknown
+                    && self.spans.shed_from(thread, now_ns).is_none();
+                // An end is never left out on purpose.
+                is_unknown || self.spans.loss(thread, now_ns).is_some()
             })
             .map(|thread| thread.tid)
             .filter(|&tid| !is_found(tid))

@@ -59,7 +59,8 @@ const fn rank_of(kind: Option<Kind>) -> u8 {
             | Kind::Migrate
             | Kind::Throttle
             | Kind::Throttled
-            | Kind::Interrupts,
+            | Kind::Interrupts
+            | Kind::Shed,
         ) => 0,
         Some(Kind::Switch | Kind::Gap | Kind::Doorbell) | None => 1,
         Some(Kind::Rename | Kind::Exec | Kind::CgroupMove) => 2,

@@ -9,7 +9,8 @@
 //! * `reconstruct`: records to states, thread by thread; `threads` holds who is alive, and `found` is
 //!   what the task iterator says of them.
 //! * `spans`: states to booked time and samples. [`conflict`] names what can be wrong with records and
-//!   what is done then; `gaps` knows what a loss puts in doubt.
+//!   what is done then; `gaps` knows what a loss, and what was left out on
+//!   purpose, puts in doubt; `shedding` counts the latter.
 //! * [`classify`]: what is known of a wait to a [`reason`]; `why` collects it.
 //! * `timeline`: who had each CPU when. By it, and by the quotas of `quota`, `queue` divides a stay on a
 //!   run queue into its causes.
@@ -43,6 +44,7 @@ mod quota;
 pub mod ranking;
 pub mod reason;
 mod reconstruct;
+mod shedding;
 mod size;
 pub mod snapshot;
 mod spans;
@@ -76,6 +78,7 @@ pub use merge::Stream;
 pub use now::ThreadNow;
 pub use reason::Reason;
 pub use reconstruct::Reconstruction;
+pub use shedding::{ShedCounts, Shedding};
 pub use snapshot::{Counts, OpenWaits, Snapshot, TargetSnapshot, ThreadSnapshot, Waiting};
 pub use spent::{Cause, Origin, Share, Spent};
 pub use state::WaitState;
@@ -211,6 +214,12 @@ impl Core {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.machine.counts.lost
+    }
+
+    /// Whether all threads are kept, and were.
+    #[must_use]
+    pub fn shedding(&self) -> Shedding {
+        self.machine.shedding.as_of(self.watermark_ns)
     }
 
     /// Records taken in since the window began.

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use profiler_ebpf::{Exec, Fork, Gap, RawRecord, Rename, Switch, Throttled, Wakeup};
-use profiler_ebpf::{switch_flags, thread_flags};
+use profiler_ebpf::{Exec, Fork, Gap, RawRecord, Rename, Shed, Switch, Throttled, Wakeup};
+use profiler_ebpf::{shed, switch_flags, thread_flags};
 
 use super::account::Account;
 use super::births::Births;
@@ -19,6 +19,7 @@ use super::history::History;
 use super::interrupts::Reckoning;
 use super::queue::Arriving;
 use super::ranking::Ranking;
+use super::shedding::Shedding;
 use super::snapshot::{Counts, ThreadSnapshot};
 use super::spans::{Arrival, Spans, Stay};
 use super::spent::Origin;
@@ -58,6 +59,7 @@ pub struct Reconstruction {
     pub(super) throttled: Vec<Option<Throttled>>,
     /// What was told of interrupts.
     pub(super) reckoning: Reckoning,
+    pub(super) shedding: Shedding,
 }
 
 impl Reconstruction {
@@ -83,6 +85,7 @@ impl Reconstruction {
     pub fn begin_window(&mut self, start_ns: u64) {
         self.window_start_ns = Some(start_ns);
         self.counts = Counts::default();
+        self.shedding.begin_window(start_ns);
         self.spans.conflicts = Conflicts::default();
         if let Some(notes) = &mut self.spans.notes {
             notes.clear();
@@ -133,6 +136,7 @@ impl Reconstruction {
                     Event::CgroupMove(record) => self.cgroup_move(&record),
                     Event::Throttled(record) => self.throttled(stream, record),
                     Event::Interrupts(record) => self.interrupts(&record),
+                    Event::Shed(record) => self.shed(&record),
                 }
             }
             Err(_) => self.counts.undecodable += 1,
@@ -169,6 +173,8 @@ impl Reconstruction {
             Some(Runner { slot, serial })
         });
         let (now, holder) = match runs {
+            // How long it stays nobody will tell.
+            _ if self.spans.gaps.hides(record.next_tid) => (Cpu::Unknown, Holder::Unknown),
             Some(runner) => (Cpu::Runs(runner.slot), Holder::Thread(runner)),
             None if record.next_tid == 0 => (Cpu::Idle, Holder::Idle),
             None => (Cpu::Unknown, Holder::Unknown),
@@ -227,19 +233,23 @@ impl Reconstruction {
             other.tgid == tgid && other.running_on().is_some_and(|other_cpu| other_cpu != cpu)
         };
         if record.prev_tid == tgid && other.is_none_or(is_elsewhere) {
-            self.exchange(known_tid, tgid, true);
+            self.exchange(known_tid, tgid, true, record.ts_ns);
             return true;
         }
         let is_dead = StateWord::read(u32::from(record.prev_state), false) == StateWord::Dead;
         if known_tid == tgid && is_dead && other.is_some_and(is_elsewhere) {
-            self.exchange(record.prev_tid, tgid, true);
+            self.exchange(record.prev_tid, tgid, true, record.ts_ns);
             return true;
         }
         false
     }
 
     /// A thread takes over its leader's id and start; the leader, if it is still there, gets its id.
-    fn exchange(&mut self, tid: u32, leader_tid: u32, is_ahead: bool) {
+    fn exchange(&mut self, tid: u32, leader_tid: u32, is_ahead: bool, now_ns: u64) {
+        self.settle_shed(tid, now_ns);
+        self.settle_shed(leader_tid, now_ns);
+        // While they can still be found.
+        self.charge();
         let leader = self
             .threads
             .find(leader_tid)
@@ -252,6 +262,20 @@ impl Reconstruction {
         if let Some(thread) = slot.and_then(|slot| self.threads.get_mut(slot)) {
             thread.start_ns = start_ns;
             thread.is_exchanged = is_ahead;
+        }
+    }
+
+    /// A thread is about to have another id. Whether it is kept hangs on that, so what is in doubt because of
+    /// the one that it has is settled before.
+    fn settle_shed(&mut self, tid: u32, now_ns: u64) {
+        let slot = self.threads.find(tid);
+        let Some(thread) = slot.and_then(|slot| self.threads.get_mut(slot)) else {
+            return;
+        };
+        let now_ns = self.spans.not_before(thread, now_ns);
+        if self.spans.shed_from(thread, now_ns).is_some() {
+            self.spans.lose(thread, now_ns, now_ns, None);
+            thread.forget_counts();
         }
     }
 
@@ -444,6 +468,33 @@ impl Reconstruction {
         timeline.hold(cpu, record.ts_ns, Holder::Unknown);
     }
 
+    /// Records of some threads are left out from now on, or of others than before. Which spans that puts in
+    /// doubt `gaps` knows. Of a CPU it is still known who has it if that is one who is kept; when another one
+    /// leaves it, or its idling ends, is not recorded.
+    fn shed(&mut self, record: &Shed) {
+        self.counts.shed.add(record);
+        self.shedding.take_in(record);
+        let mask = shed::mask(record.shift);
+        if !self.spans.gaps.shed(record.ts_ns, mask) {
+            return;
+        }
+        for (number, cpu) in self.cpus.iter_mut().enumerate() {
+            let is_kept = match *cpu {
+                Cpu::Unknown => true,
+                Cpu::Idle => false,
+                Cpu::Runs(slot) => {
+                    let thread = self.threads.get(slot);
+                    thread.is_some_and(|thread| shed::is_kept(thread.tid, mask))
+                }
+            };
+            if !is_kept {
+                *cpu = Cpu::Unknown;
+                let timeline = &mut self.spans.queues.timeline;
+                timeline.hold(number, record.ts_ns, Holder::Unknown);
+            }
+        }
+    }
+
     fn rename(&mut self, record: &Rename) {
         let Some(slot) = self.threads.find(record.tid) else {
             return self.passes.renamed(record.tid, Comm(record.comm));
@@ -462,7 +513,9 @@ impl Reconstruction {
             let slot = self.threads.find(record.tid);
             match slot.and_then(|slot| self.threads.get_mut(slot)) {
                 Some(thread) if thread.is_exchanged => thread.is_exchanged = false,
-                _ if has_old_tid => self.exchange(record.old_tid, record.tid, false),
+                _ if has_old_tid => {
+                    self.exchange(record.old_tid, record.tid, false, record.ts_ns);
+                }
                 _ => {}
             }
         }

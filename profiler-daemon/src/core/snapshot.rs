@@ -13,6 +13,7 @@ use super::queue::Causes;
 use super::ranking::{Ranking, Weight};
 use super::reason::Reason;
 use super::reconstruct::Reconstruction;
+use super::shedding::{ShedCounts, Shedding};
 use super::spans::What;
 use super::spent::{Cause, Share, Spent};
 use super::thread::{Comm, Identity, State, Thread};
@@ -30,6 +31,8 @@ pub struct Counts {
     pub lost: u64,
     /// Records of a kind that this version does not know.
     pub undecodable: u64,
+    /// Records left out on purpose.
+    pub shed: ShedCounts,
 }
 
 impl Counts {
@@ -48,6 +51,7 @@ impl Counts {
             }),
             lost: self.lost.saturating_sub(earlier.lost),
             undecodable: self.undecodable.saturating_sub(earlier.undecodable),
+            shed: self.shed.since(&earlier.shed),
         }
     }
 }
@@ -186,6 +190,8 @@ pub struct Snapshot {
     pub counts: Counts,
     /// Contradictions.
     pub conflicts: Conflicts,
+    /// Whether all threads are kept.
+    pub shedding: Shedding,
 }
 
 impl Reconstruction {
@@ -272,6 +278,7 @@ impl Reconstruction {
             targets,
             counts: self.counts,
             conflicts: self.spans.conflicts,
+            shedding: self.shedding.as_of(at_ns),
         }
     }
 
@@ -289,6 +296,7 @@ impl Reconstruction {
             match what {
                 What::Running => open.add(Spent::Running, duration_ns),
                 What::Unknown => open.add(Spent::Unknown, duration_ns),
+                What::Shed => open.add(Spent::Shed, duration_ns),
                 What::Blocked(wait) => {
                     open.add(Spent::Blocked(wait.reason), duration_ns);
                     open.wait = Some((wait, duration_ns));
@@ -386,6 +394,7 @@ impl Snapshot {
             targets,
             counts: self.counts.since(&earlier.counts),
             conflicts: self.conflicts.since(&earlier.conflicts),
+            shedding: self.shedding.since(&earlier.shedding),
             ..self.clone()
         }
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::classify::Wait;
 use super::conflict::{Conflict, Conflicts};
-use super::gaps::Gaps;
+use super::gaps::{Concern, Gaps};
 use super::queue::RunQueues;
 use super::ranking::Weight;
 use super::spent::{Cause, Origin, Share, Spent};
@@ -34,6 +34,8 @@ pub(super) enum What {
     Queued,
     Blocked(Wait),
     Unknown,
+    /// Unknown because records of the thread were left out.
+    Shed,
 }
 
 impl What {
@@ -42,7 +44,7 @@ impl What {
             Self::Running => Share::Running,
             Self::Queued => Share::Runnable,
             Self::Blocked(_) => Share::Blocked,
-            Self::Unknown => Share::Unknown,
+            Self::Unknown | Self::Shed => Share::Unknown,
         }
     }
 }
@@ -128,6 +130,11 @@ impl Spans {
         if until_ns <= thread.since_ns {
             return;
         }
+        if what == What::Unknown
+            && let Some(shed_ns) = self.shed_from(thread, until_ns)
+        {
+            return self.settle_shed(thread, shed_ns, until_ns);
+        }
         let time_ns = thread.since_ns..until_ns;
         thread.since_ns = until_ns;
         match what {
@@ -144,6 +151,10 @@ impl Spans {
                 self.note(thread, &time_ns, Doing::Unknown);
                 self.ledger.add_time(thread, time_ns, Spent::Unknown);
             }
+            What::Shed => {
+                self.note(thread, &time_ns, Doing::Shed);
+                self.ledger.add_time(thread, time_ns, Spent::Shed);
+            }
             What::Blocked(wait) => {
                 self.note(thread, &time_ns, Doing::Blocked(wait));
                 self.ledger.add_wait(thread, time_ns, wait);
@@ -159,6 +170,25 @@ impl Spans {
                 }
             }
         }
+    }
+
+    /// Books an unknown time of which it is known from when on records were left out.
+    #[cold]
+    #[inline(never)]
+    fn settle_shed(&mut self, thread: &mut Thread, shed_ns: u64, until_ns: u64) {
+        if shed_ns > thread.since_ns {
+            let time_ns = thread.since_ns..shed_ns;
+            thread.since_ns = shed_ns;
+            self.note(thread, &time_ns, Doing::Unknown);
+            self.ledger.add_time(thread, time_ns, Spent::Unknown);
+        }
+        self.settle(thread, until_ns, What::Shed);
+    }
+
+    /// From when on records of a thread were left out since its state was last proven, if they were.
+    #[inline]
+    pub(super) fn shed_from(&self, thread: &Thread, until_ns: u64) -> Option<u64> {
+        self.gaps.shed_from(thread.tid, thread.proven_ns..=until_ns)
     }
 
     /// Books a time on a run queue by cause, and notes who had the CPU.
@@ -220,7 +250,7 @@ impl Spans {
 
     /// The open span cut in its parts, in order, each with its end. They cover it whole.
     #[inline]
-    pub(super) fn parts(&self, thread: &Thread, until_ns: u64) -> [(What, u64); 3] {
+    pub(super) fn parts(&self, thread: &Thread, until_ns: u64) -> [(What, u64); 4] {
         let sure_ns = self.doubt(thread, until_ns).unwrap_or(until_ns);
         let (what, turn_ns) = match thread.state {
             State::Running => (What::Running, sure_ns),
@@ -229,18 +259,32 @@ impl Spans {
             State::Waiting(wait) => (What::Blocked(wait), thread.woken_ns.min(sure_ns)),
             State::Unknown => (What::Unknown, sure_ns),
         };
+        let shed_ns = self.shed_from(thread, until_ns).unwrap_or(until_ns);
         [
             (what, turn_ns),
             (What::Queued, sure_ns),
-            (What::Unknown, until_ns),
+            (What::Unknown, shed_ns.max(sure_ns)),
+            (What::Shed, until_ns),
         ]
     }
 
     /// From when on the open span of a thread is in doubt, if it is by `now_ns`.
     #[inline]
     pub(super) fn doubt(&self, thread: &Thread, now_ns: u64) -> Option<u64> {
-        self.gaps
-            .doubt(thread.proven_ns..=now_ns, thread.running_on())
+        self.gaps.doubt(&Concern {
+            tid: thread.tid,
+            time_ns: thread.proven_ns..=now_ns,
+            running_on: thread.running_on(),
+        })
+    }
+
+    /// The same as far as records were lost.
+    pub(super) fn loss(&self, thread: &Thread, now_ns: u64) -> Option<u64> {
+        self.gaps.loss(&Concern {
+            tid: thread.tid,
+            time_ns: thread.proven_ns..=now_ns,
+            running_on: thread.running_on(),
+        })
     }
 
     /// When a record of a thread counts, and whether that is its own time: one that is older than
@@ -278,7 +322,10 @@ impl Spans {
         delay_ns: Option<u64>,
         conflict: Conflict,
     ) {
-        self.conflicts.count(conflict);
+        // What was left out on purpose is no contradiction.
+        if self.shed_from(thread, now_ns).is_none() {
+            self.conflicts.count(conflict);
+        }
         // Without a known loss, nothing of the span can be trusted.
         let sure_ns = self.doubt(thread, now_ns).unwrap_or(thread.since_ns);
         self.lose(thread, sure_ns, now_ns, delay_ns);
@@ -316,13 +363,35 @@ impl Spans {
         if sure_ns > thread.since_ns {
             self.settle_open(thread, sure_ns);
         }
+        if let Some(shed_ns) = self.shed_from(thread, now_ns)
+            && self.doubt(thread, now_ns) == Some(shed_ns)
+            && thread.state != State::Unknown
+        {
+            // What makes the time before that unknown is the same.
+            self.settle(thread, shed_ns, What::Shed);
+        }
         self.settle(thread, now_ns, What::Unknown);
         thread.state = State::Unknown;
         thread.forget_stay();
     }
 
+    /// Whether a stay off the CPU that ends now began or ends while records of its thread are left out. Whether
+    /// such a one is recorded depends on what the CPU did besides, so the ones that are would make a
+    /// distribution of their own. Others are as good as any, if it is proven that the thread did not run
+    /// meanwhile, and the kernel says when it was woken: that record may be missing.
+    #[cold]
+    fn touches_shedding(&self, thread: &Thread, arrival: &Arrival) -> bool {
+        let shed_ns = self.shed_from(thread, arrival.now_ns);
+        self.gaps.hides(thread.tid)
+            || shed_ns
+                .is_some_and(|shed_ns| shed_ns <= thread.proven_ns || arrival.delay_ns.is_none())
+    }
+
     fn wholeness(&mut self, thread: &Thread, arrival: &Arrival) -> Wholeness {
         let is_doubted = self.doubt(thread, arrival.now_ns).is_some();
+        if is_doubted && self.touches_shedding(thread, arrival) {
+            return Wholeness::Doubted;
+        }
         let (Some(before), Some(now)) = (thread.runs, arrival.runs) else {
             return match arrival.runs {
                 _ if is_doubted => Wholeness::Doubted,
@@ -450,6 +519,10 @@ impl Spans {
                     // It was woken before the window began: to the window it only ever queued.
                     return;
                 }
+            }
+            // The record of its last switch-in, which tells the kernel's delay up to then, was left out.
+            (None, None) if self.stamped && thread.delay_ns == NEVER && self.gaps.has_shed() => {
+                self.settle(thread, now_ns, What::Shed);
             }
             (None, None) => {
                 self.conflicts.count(Conflict::MissedWakeup);

@@ -119,6 +119,8 @@ pub enum Spent {
     Running,
     /// Nobody knows.
     Unknown,
+    /// Nobody knows, because records of the thread were left out on purpose.
+    Shed,
     /// On a run queue.
     Queued(Origin, Cause),
     /// Waiting for something else than a CPU.
@@ -135,6 +137,7 @@ impl Spent {
         match self {
             Self::Running => 0,
             Self::Unknown => 1,
+            Self::Shed => 2,
             Self::Queued(origin, cause) => QUEUED + origin as usize * Cause::COUNT + cause as usize,
             Self::Blocked(reason) => BLOCKED + reason.index(),
         }
@@ -145,7 +148,7 @@ impl Spent {
     pub const fn share(self) -> Share {
         match self {
             Self::Running => Share::Running,
-            Self::Unknown => Share::Unknown,
+            Self::Unknown | Self::Shed => Share::Unknown,
             Self::Queued(..) => Share::Runnable,
             Self::Blocked(_) => Share::Blocked,
         }
@@ -159,14 +162,14 @@ impl Spent {
                 .map(move |cause| Self::Queued(origin, cause))
         });
         let blocked = reason::DOCS.iter().map(|doc| Self::Blocked(doc.reason));
-        [Self::Running, Self::Unknown]
+        [Self::Running, Self::Unknown, Self::Shed]
             .into_iter()
             .chain(queued)
             .chain(blocked)
     }
 }
 
-const QUEUED: usize = 2;
+const QUEUED: usize = 3;
 const BLOCKED: usize = QUEUED + Origin::COUNT * Cause::COUNT;
 
 #[cfg(test)]

@@ -26,7 +26,12 @@ impl Core {
     pub fn tally(&self, tid: u32) -> Option<Tally> {
         let threads = &self.machine.threads;
         let thread = threads.get(threads.find(tid)?)?;
-        if thread.state == State::Unknown {
+        let is_shed = self
+            .machine
+            .spans
+            .shed_from(thread, self.watermark_ns)
+            .is_some();
+        if thread.state == State::Unknown || is_shed {
             return None;
         }
         let running_ns = thread.ran_ns + self.open_run_ns(thread);

@@ -24,6 +24,8 @@ pub enum Doing {
     Blocked(Wait),
     /// Nobody knows.
     Unknown,
+    /// Nobody knows, because records of the thread were left out on purpose.
+    Shed,
 }
 
 /// A while of a thread.
@@ -242,6 +244,7 @@ impl Reconstruction {
                 let doing = match what {
                     What::Running => Doing::Running,
                     What::Unknown => Doing::Unknown,
+                    What::Shed => Doing::Shed,
                     What::Blocked(wait) => Doing::Blocked(wait),
                     What::Queued => {
                         let visit = |runner, duration_ns| culprits.add(runner, duration_ns);

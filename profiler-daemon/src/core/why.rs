@@ -538,7 +538,7 @@ impl Reconstruction {
             (What::Queued, time_ns) => {
                 self.long_queue(thread, thread.state, time_ns, Waker::default())
             }
-            (What::Running | What::Unknown, _) => return None,
+            (What::Running | What::Unknown | What::Shed, _) => return None,
         };
         Some(LongWait {
             is_open: true,

@@ -20,6 +20,7 @@ use rustix::process::{Pid, getpriority_process, setpriority_process};
 use rustix::thread::gettid;
 
 use super::self_check::{Findings, SelfCheck};
+use super::shedding::{self, Shedder};
 use super::user_stacks::{NamedStacks, UserStacks};
 use super::witness::Witness;
 use crate::core::{Core, Snapshot, TargetSpec, UnitNews};
@@ -124,6 +125,9 @@ pub struct Engine {
     read_quotas_at: Option<Instant>,
     /// Holds figures against the kernel's, if somebody wants that.
     self_check: Option<SelfCheck>,
+    shedder: Shedder,
+    /// How long the last drain took.
+    drained_in: Duration,
 }
 
 impl Engine {
@@ -177,6 +181,8 @@ impl Engine {
             units: None,
             read_quotas_at: None,
             self_check: None,
+            shedder: Shedder::default(),
+            drained_in: Duration::ZERO,
         };
         if options.throttling && !engine.kernel.follows_quotas() {
             engine.read_quotas_at = Some(Instant::now());
@@ -199,6 +205,8 @@ impl Engine {
     }
 
     fn read_threads(&mut self) -> Result<Found, ThreadsError> {
+        // Rings fill while it lasts, however little there is to do.
+        self.shedder.excuse();
         let from_ns = self.kernel.now_ns();
         let mut threads = self.kernel.threads()?;
         // /proc has other ids in another PID namespace, where the iterator does not show all anyway.
@@ -273,16 +281,39 @@ impl Engine {
         }
         let fill = self.kernel.fill();
         self.fill = self.fill.max(fill);
+        self.shed(fill);
+        let begun = Instant::now();
         let slack_ns = if fill > URGENT_FILL { 0 } else { SLACK_NS };
         let until_ns = self.kernel.now_ns().saturating_sub(slack_ns);
         self.check_up_to(until_ns);
         self.drain_to(until_ns);
+        self.drained_in = begun.elapsed();
         self.resync_after_loss();
         self.begin_part_if_due();
         self.watch();
         self.read_quotas();
         self.tell_births();
         self.learn_units();
+    }
+
+    /// Leaves out more threads, or fewer, as the rings fill.
+    fn shed(&mut self, fill: f64) {
+        let found = shedding::Found {
+            fill,
+            read: self.intake.core().events(),
+            lost: self.kernel.ring_losses(),
+            busy_ns: u64::try_from(self.drained_in.as_nanos()).unwrap_or(u64::MAX),
+        };
+        let is_over = self.shedder.act(&mut self.kernel, found, SLACK_NS);
+        if is_over {
+            // Those that sleep have no record soon that would say what they do.
+            self.resync_at = Some(Instant::now() + RESYNC_AFTER.max(self.resync_pause));
+        }
+        if self.shedder.is_on()
+            && let Some(check) = &mut self.self_check
+        {
+            check.forget();
+        }
     }
 
     /// Does once what is done of the kernel later, when privileges have been given up.
@@ -414,10 +445,17 @@ impl Engine {
         if !self.intake.tape().is_some_and(Tape::take_part_is_due) {
             return;
         }
+        self.tell_again();
         // Failing leaves the file as it is; it asks again.
         if let Ok(found) = self.read_threads() {
             self.intake.begin_part(&found.threads, found.read_ns);
         }
+    }
+
+    /// Who reads only what follows has to know which threads are left out.
+    fn tell_again(&mut self) {
+        let now_ns = self.kernel.now_ns();
+        self.shedder.tell_again(&mut self.kernel, now_ns);
     }
 
     /// Ends the window at this time of the records' clock: what happens later is not counted.
@@ -433,6 +471,8 @@ impl Engine {
         while self.kernel.now_ns() < end_ns.saturating_add(SLACK_NS) {
             std::thread::sleep(Duration::from_nanos(SLACK_NS / 2));
         }
+        // What was left out up to now; the events of the last moments, which come after the end, among it.
+        self.shedder.tell_again(&mut self.kernel, end_ns);
         self.look_at_waits(end_ns);
         self.drain_to(end_ns);
         if let Some((keeper, _)) = &self.keeper {
@@ -464,6 +504,7 @@ impl Engine {
 
     /// Begins a recording: it holds what the core is given from now on.
     pub fn begin_recording(&mut self, tape: Tape) -> Result<(), ThreadsError> {
+        self.tell_again();
         let found = self.read_threads()?;
         self.intake.set_tape(tape);
         self.intake.begin_part(&found.threads, found.read_ns);
@@ -542,12 +583,15 @@ impl Engine {
     }
 
     fn wait(&self, bell: &OwnedFd) {
-        let timeout = match self.resync_at {
+        let mut timeout = match self.resync_at {
             Some(at) => self
                 .max_interval
                 .min(at.saturating_duration_since(Instant::now())),
             None => self.max_interval,
         };
+        if self.shedder.is_due() {
+            timeout = timeout.min(Duration::from_nanos(SLACK_NS));
+        }
         let timeout = Timespec::try_from(timeout).ok();
         let mut fds = [
             PollFd::new(&self.kernel, PollFlags::IN),

@@ -12,6 +12,7 @@
 //! * [`check`]: says what this host allows.
 //! * [`config`]: the service's configuration file and the flags that overrule it.
 //! * [`self_check`]: holds some threads' figures against the kernel's own books meanwhile.
+//! * `shedding`: has threads left out when the rings would overflow.
 //! * [`http`]: serves the metrics, the API and the page to whom it may.
 //! * `notify`: tells the service manager how the service is; `privileges`: gives up what it needs no more.
 //! * `options`, `witness` and `user_stacks`: flags to settings, what the probes saw of waits to what the
@@ -40,6 +41,7 @@ pub mod replay;
 mod reporting;
 pub mod self_check;
 pub mod service;
+mod shedding;
 pub mod targets;
 mod terminal;
 mod travel;

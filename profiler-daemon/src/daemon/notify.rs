@@ -98,6 +98,8 @@ struct Beat {
     drains: u64,
     events: u64,
     lost: u64,
+    /// One thread in 2 to this power is kept.
+    shift: u8,
 }
 
 impl Beat {
@@ -107,6 +109,7 @@ impl Beat {
             drains: engine.work().drains,
             events: engine.core().events(),
             lost: engine.kernel().losses().total(),
+            shift: engine.core().shedding().shift,
         }
     }
 
@@ -132,8 +135,12 @@ impl Beat {
         } else {
             format!(", {} events/s", thousands(rate))
         };
+        let shedding = match self.shift {
+            0 => String::new(),
+            shift => format!(", shedding: 1 thread in {} is followed", 1_u64 << shift),
+        };
         format!(
-            "Watching {} threads{rate}, {} events lost",
+            "Watching {} threads{rate}, {} events lost{shedding}",
             thousands(self.threads as u64),
             thousands(self.lost)
         )
@@ -151,6 +158,7 @@ mod tests {
         drains: 10,
         events: 5_000,
         lost: 0,
+        shift: 0,
     };
 
     #[test]
@@ -173,6 +181,7 @@ mod tests {
             drains: 20,
             events: 65_000,
             lost: 7,
+            shift: 0,
         };
         let since = Duration::from_secs(5);
         assert_eq!(
@@ -182,6 +191,11 @@ mod tests {
         assert_eq!(
             second.status(&FIRST, since),
             "Watching 1,312 threads, 12,000 events/s, 7 events lost"
+        );
+        let shedding = Beat { shift: 3, ..second };
+        assert_eq!(
+            shedding.status(&FIRST, since),
+            "Watching 1,312 threads, 12,000 events/s, 7 events lost, shedding: 1 thread in 8 is followed"
         );
         assert_eq!(
             second.status(&second, since),

@@ -130,6 +130,12 @@ impl SelfCheck {
         self.asked = Some((now_ns(), books));
     }
 
+    /// Not all records of the threads that are compared are there: it begins anew.
+    pub fn forget(&mut self) {
+        self.last.threads.clear();
+        self.asked = None;
+    }
+
     /// The time up to which the core must have taken in everything, and nothing later, before it is asked.
     #[must_use]
     pub fn asks_at_ns(&self) -> Option<u64> {

@@ -427,6 +427,7 @@ fn scrape(engine: &mut Engine, kernel_release: String) -> Scrape {
         },
         wakeups_recorded: kernel.wakeups(),
         dropped: dropped(&kernel.losses()),
+        shed: kernel.shed_counts(),
         ring_fill,
         probes: kernel.probe_stats().into_iter().map(probe_cost).collect(),
         lag_ns: kernel.now_ns().saturating_sub(snapshot.at_ns),

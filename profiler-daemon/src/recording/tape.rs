@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use profiler_ebpf::{Gap, RawRecord, ThreadRecord};
+use profiler_ebpf::{Gap, KIND_OFFSET, Kind, RawRecord, ThreadRecord};
 
 use super::facts::{Facts, Header};
 use super::journal::{Batch, Entry};
@@ -187,7 +187,8 @@ impl Tape {
     }
 }
 
-/// In place of these records, for each stream that one of them was lost from when to when.
+/// In place of these records, for each stream that one of them was lost from when to when. What says which
+/// records were never written stays: without it, what was left out would look as if it had not happened.
 fn gaps(streams: &[Stream<'_>], used: &[usize], watermark_ns: u64) -> Batch {
     let mut batch = Batch {
         watermark_ns,
@@ -200,6 +201,10 @@ fn gaps(streams: &[Stream<'_>], used: &[usize], watermark_ns: u64) -> Batch {
             from_ns = from_ns.min(ts_of(raw));
             until_ns = until_ns.max(ts_of(raw));
         }
+        let kept = batch.records.len();
+        let its = stream.first.iter().chain(stream.second).take(used);
+        let is_shed = |raw: &&RawRecord| raw.0[KIND_OFFSET] == Kind::Shed as u8;
+        batch.records.extend(its.filter(is_shed));
         if used > 0 {
             let gap = Gap {
                 ts_ns: from_ns,
@@ -209,7 +214,8 @@ fn gaps(streams: &[Stream<'_>], used: &[usize], watermark_ns: u64) -> Batch {
             };
             batch.records.push(Event::Gap(gap).encode());
         }
-        batch.counts.push(u32::from(used > 0));
+        let count = batch.records.len() - kept;
+        batch.counts.push(u32::try_from(count).unwrap_or(u32::MAX));
     }
     batch
 }

@@ -13,6 +13,7 @@ pub mod buckets;
 pub mod catalogue;
 mod exemplars;
 mod families;
+mod metric;
 pub mod monotone;
 mod native;
 pub mod plain;
@@ -29,7 +30,9 @@ use prometheus_client::registry::Registry;
 use super::recent::{Brief, Window};
 use super::report::{Dropped, states};
 use crate::core::ranking::Ranking;
-use crate::core::{Cause, Figures, Origin, Reason, Share, Snapshot, Spent, Waiting, Who};
+use crate::core::{
+    Cause, Figures, Origin, Reason, Share, ShedCounts, Shedding, Snapshot, Spent, Waiting, Who,
+};
 use attribution::Attribution;
 use catalogue::Metric;
 use exemplars::Exemplars;
@@ -69,6 +72,8 @@ pub struct Own {
     pub wakeups_recorded: bool,
     /// Records lost, by CPU and kind; zeros too, so that a first loss is seen as an increase.
     pub dropped: Vec<Dropped>,
+    /// Records left out on purpose.
+    pub shed: ShedCounts,
     /// Fullest that a ring was when it was drained since the previous scrape, from 0 to 1.
     pub ring_fill: f64,
     /// What the probes cost.
@@ -133,8 +138,10 @@ struct Said {
     shares: Monotone,
     /// Of these, the runnable one by origin and cause.
     runnable: Monotone,
-    /// And the blocked one by reason.
+    /// The blocked one by reason.
     blocked: Monotone,
+    /// And the unknown one by cause.
+    unknown: Monotone,
     /// Who held the CPU.
     culprits: Attribution,
 }
@@ -308,6 +315,11 @@ impl Said {
         for (reason, &ns) in Reason::all().zip(parts) {
             families.seconds(&c::BLOCKED, &[name, reason.name()], ns);
         }
+        let parts = [Spent::Unknown, Spent::Shed].map(|spent| figures.spent(spent));
+        let parts = self.unknown.divide(&parts, shares[Share::Unknown as usize]);
+        for (cause, &ns) in ["lost", "shed"].iter().zip(parts) {
+            families.seconds(&c::UNKNOWN, &[name, cause], ns);
+        }
     }
 
     /// Who held the CPU that the threads of `victim` were queued for; `row` makes a key, the process and
@@ -358,6 +370,13 @@ fn records(families: &mut Families, scrape: &Scrape) {
         let cpu = dropped.cpu.to_string();
         families.count(&c::EVENTS_DROPPED, &[&cpu, dropped.kind], dropped.count);
     }
+    // The kinds that can be left out, zeros too.
+    for (kind, count) in scrape.own.shed.by_kind() {
+        families.count(&c::EVENTS_SHED, &[kind.name()], count);
+    }
+    let shedding = &scrape.snapshot.shedding;
+    families.gauge(&c::KEPT, &[], Shedding::fraction(shedding.shift));
+    families.seconds(&c::SHEDDING, &[], shedding.duration_ns);
     families.count(&c::EVENTS_UNDECODABLE, &[], counts.undecodable);
     for (conflict, count) in scrape.snapshot.conflicts.iter() {
         families.count(&c::CONFLICTS, &[conflict.name()], count);

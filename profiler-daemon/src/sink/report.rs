@@ -23,7 +23,7 @@ pub(crate) use waits::states;
 pub use waits::{Ender, LinkRow, Oldest, Open, WaitingRow, Worst, WorstRow};
 
 use super::verdict::{Finding, judge};
-use crate::core::{Conflict, Snapshot, TargetSnapshot, ThreadSnapshot};
+use crate::core::{Conflict, Shedding, Snapshot, TargetSnapshot, ThreadSnapshot};
 use blame::Blame;
 use waits::Waits;
 
@@ -142,7 +142,7 @@ pub struct Target {
 }
 
 /// What is missing or doubtful in a report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Loss {
     /// Records read, of the whole host.
     pub events: u64,
@@ -164,6 +164,49 @@ pub struct Loss {
     pub unlisted_threads: u64,
     /// [`Loss::dropped`] by CPU and kind, as far as the rings counted it.
     pub dropped_by: Vec<Dropped>,
+    /// What was left out on purpose, because there was more than could be read; absent if nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shed: Option<ShedRow>,
+}
+
+/// Threads that were left out, since there was more to record than could be read. Who is kept is complete;
+/// time of others is unknown.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ShedRow {
+    /// The fraction of the host's threads that is kept at the end of the window.
+    pub kept: f64,
+    /// The same when fewest were kept.
+    pub least_kept: f64,
+    /// For how long not all threads were kept.
+    pub duration_ns: u64,
+    /// How often that began.
+    pub times: u64,
+    /// Records left out, of the whole host: exact up to the last time that the rings were emptied.
+    pub events: u64,
+    /// The same by kind, the zeros left out. With the `switch` records that were read they are all switches of
+    /// the host, but for what was dropped.
+    pub events_by: BTreeMap<&'static str, u64>,
+}
+
+impl ShedRow {
+    fn of(snapshot: &Snapshot) -> Option<Self> {
+        let Snapshot {
+            shedding, counts, ..
+        } = snapshot;
+        (shedding.most_shift > 0).then(|| Self {
+            kept: Shedding::fraction(shedding.shift),
+            least_kept: Shedding::fraction(shedding.most_shift),
+            duration_ns: shedding.duration_ns,
+            times: shedding.times,
+            events: counts.shed.total(),
+            events_by: counts
+                .shed
+                .by_kind()
+                .filter(|&(_, count)| count > 0)
+                .map(|(kind, count)| (kind.name(), count))
+                .collect(),
+        })
+    }
 }
 
 /// One thread.
@@ -269,6 +312,7 @@ impl Report {
                     .copied()
                     .filter(|dropped| dropped.count > 0)
                     .collect(),
+                shed: ShedRow::of(snapshot),
             },
             total: total(target, &blame),
             worst: waits.worst(&target.worst),

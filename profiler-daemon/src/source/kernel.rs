@@ -7,11 +7,12 @@ use profiler_ebpf::{
     Clock, Kind, THREAD_RECORD_BYTES, ThreadRecord,
     config::{maps, programs},
     evidence::{EVIDENCE_BYTES, EvidenceRecord},
-    ring::Counter,
+    ring::{Counter, Shed as ShedCounter},
+    shed,
     why::programs as why_programs,
 };
 
-use crate::core::Stream;
+use crate::core::{ShedCounts, Stream, decode::Event};
 
 use super::{
     clock::{self, RecordClock, Relation},
@@ -449,6 +450,53 @@ impl Kernel {
             cpus,
             missed: self.probe_stats().iter().map(|probe| probe.missed).sum(),
         }
+    }
+
+    /// Has the probes keep one thread in 2 to the power of `shift`, all of them with 0. It holds for every event
+    /// from the time on that is returned, and for some before that.
+    pub fn keep(&mut self, shift: u8) -> u64 {
+        self.rings.keep(shed::mask(shift));
+        self.now_ns().saturating_add(self.clock_error_ns()) + 1
+    }
+
+    /// Records left out so far because their threads are not kept, all CPUs together.
+    #[must_use]
+    pub fn shed_counts(&self) -> ShedCounts {
+        let sum = |counter: ShedCounter| {
+            let cpus = 0..self.cpus();
+            cpus.map(|cpu| self.rings.shed(cpu)[counter as usize]).sum()
+        };
+        ShedCounts {
+            switches: sum(ShedCounter::Switch),
+            wakeups: sum(ShedCounter::Wakeup),
+            wakings: sum(ShedCounter::Waking),
+            migrations: sum(ShedCounter::Migrate),
+        }
+    }
+
+    /// Puts a record among those that belong to no CPU.
+    pub fn tell(&mut self, event: &Event) {
+        self.side.tell(event.encode());
+    }
+
+    /// Records that the rings had no room for, of all CPUs and kinds together.
+    #[must_use]
+    pub fn ring_losses(&self) -> u64 {
+        let of_rings = [
+            Counter::Switch,
+            Counter::Wakeup,
+            Counter::Fork,
+            Counter::Waking,
+            Counter::Migrate,
+            Counter::Throttle,
+        ];
+        let cpus = 0..self.cpus();
+        cpus.map(|cpu| {
+            let dropped = self.rings.dropped(cpu);
+            let counts = of_rings.iter().map(|&counter| dropped[counter as usize]);
+            counts.sum::<u64>()
+        })
+        .sum()
     }
 
     /// Losses of one CPU that no gap record tells of yet: the times of the first and of the last record

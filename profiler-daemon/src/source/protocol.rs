@@ -36,6 +36,9 @@ pub(crate) const ERASED: u64 = u64::MAX;
 /// How many loss counters a header has.
 pub(crate) const COUNTERS: usize = 12;
 
+/// How many counters of what was left out a header has.
+pub(crate) const SHED_COUNTERS: usize = 4;
+
 /// A ring's header; see `profiler_ebpf::ring` for the fields.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -45,8 +48,11 @@ pub(crate) struct Header {
     pub(crate) gap_until: AtomicU64,
     pub(crate) gap_lost: AtomicU64,
     pub(crate) dropped: [AtomicU64; COUNTERS],
+    pub(crate) shed: [AtomicU64; SHED_COUNTERS],
+    _pad: [AtomicU64; 12],
     pub(crate) tail: AtomicU64,
-    _pad2: [AtomicU64; 15],
+    pub(crate) keep: AtomicU64,
+    _pad2: [AtomicU64; 30],
 }
 
 /// The place of one record.

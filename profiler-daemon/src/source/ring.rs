@@ -4,7 +4,10 @@ use std::{io, mem::offset_of, ops::Range, os::fd::AsFd};
 
 use profiler_ebpf::{
     RECORD_BYTES, RawRecord,
-    ring::{COUNTERS, DROPPED, GAP_FROM, GAP_LOST, GAP_UNTIL, HEAD, HEADER_BYTES, TAIL},
+    ring::{
+        COUNTERS, DROPPED, GAP_FROM, GAP_LOST, GAP_UNTIL, HEAD, HEADER_BYTES, KEEP, SHED,
+        SHED_COUNTERS, TAIL,
+    },
 };
 
 use crate::core::merge::Stream;
@@ -23,8 +26,11 @@ const _: () = {
     assert!(offset_of!(Header, gap_until) == GAP_UNTIL);
     assert!(offset_of!(Header, gap_lost) == GAP_LOST);
     assert!(offset_of!(Header, dropped) == DROPPED);
+    assert!(offset_of!(Header, shed) == SHED);
     assert!(offset_of!(Header, tail) == TAIL);
+    assert!(offset_of!(Header, keep) == KEEP);
     assert!(protocol::COUNTERS == COUNTERS);
+    assert!(protocol::SHED_COUNTERS == SHED_COUNTERS);
     assert!(size_of::<Slot>() == RECORD_BYTES);
     assert!(size_of::<Slot>() == size_of::<RawRecord>());
     assert!(align_of::<Slot>() == align_of::<RawRecord>());
@@ -149,6 +155,26 @@ impl Rings {
             .dropped
             .each_ref()
             .map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Records of one CPU that were left out on purpose, in the order of `profiler_ebpf::ring::Shed`.
+    pub(crate) fn shed(&self, cpu: usize) -> [u64; SHED_COUNTERS] {
+        self.memory
+            .header(cpu)
+            .shed
+            .each_ref()
+            .map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Has the probes write the records of those threads only that are kept with this mask. A probe that runs
+    /// after this has returned knows it.
+    pub(crate) fn keep(&self, mask: u32) {
+        for cpu in 0..self.cpus() {
+            let keep = &self.memory.header(cpu).keep;
+            // Before any later look at a clock, which tells what comes after it.
+            keep.store(u64::from(mask), Ordering::SeqCst);
+        }
+        std::sync::atomic::fence(Ordering::SeqCst);
     }
 
     /// Losses of one CPU that no gap record tells of yet: the times of the first and of the last record

@@ -1,4 +1,4 @@
-//! The side channel: renames and execs, and the doorbell.
+//! The side channel: renames and execs, and the doorbell; and what the daemon itself has to tell the core.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -38,6 +38,12 @@ impl Side {
             // Stable: records of the same time stay in the order in which they came.
             self.waiting.sort_by_key(decode::ts_of);
         }
+    }
+
+    /// Adds a record of the daemon's own.
+    pub(crate) fn tell(&mut self, record: RawRecord) {
+        self.waiting.push(record);
+        self.waiting.sort_by_key(decode::ts_of);
     }
 
     pub(crate) fn stream(&self) -> Stream<'_> {

@@ -10,15 +10,19 @@
 //! * [`truth`]: what a thread did in a window, from what is remembered.
 //! * [`feed`]: gives the records to a core, in pieces.
 //! * `interrupts`: the time that they take from whoever has a CPU.
+//! * [`shed`]: leaves out threads as the probes and the daemon do under overload.
+//! * [`checks`]: what holds of figures whatever was lost.
 //! * [`faults`]: loses, repeats, shifts and spoils records.
 
 #![allow(dead_code, reason = "each test crate and benchmark uses a part of it")]
 
+pub(crate) mod checks;
 pub(crate) mod faults;
 pub(crate) mod feed;
 mod interrupts;
 mod records;
 mod setting;
+pub(crate) mod shed;
 mod task;
 pub(crate) mod truth;
 

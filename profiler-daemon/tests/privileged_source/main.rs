@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod shedding;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -237,6 +237,7 @@ pub(crate) fn scrape(snapshot: Snapshot) -> Scrape {
                 dropped(1, "switch", 0),
                 dropped(1, "wakeup", 0),
             ],
+            shed: schedscope::core::ShedCounts::default(),
             ring_fill: 0.25,
             probes: vec![ProbeCost {
                 name: "sched_switch".to_owned(),

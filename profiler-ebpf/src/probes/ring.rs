@@ -27,7 +27,8 @@ use aya_ebpf::{
 use profiler_ebpf::{
     Fork, Gap, Interrupts, Kind, Migrate, RECORD_BYTES, Switch, Throttle, Throttled, Wakeup,
     Waking,
-    ring::{self, Counter},
+    ring::{self, Counter, Shed},
+    shed::is_kept,
 };
 
 use crate::{config::config, side};
@@ -39,8 +40,11 @@ pub(crate) struct Header {
     gap_until: u64,
     gap_lost: u64,
     dropped: [u64; ring::COUNTERS],
+    shed: [u64; ring::SHED_COUNTERS],
+    _pad: [u64; 12],
     tail: u64,
-    _pad2: [u64; 15],
+    keep: u64,
+    _pad2: [u64; 30],
 }
 
 const _: () = {
@@ -50,7 +54,9 @@ const _: () = {
     assert!(offset_of!(Header, gap_until) == ring::GAP_UNTIL);
     assert!(offset_of!(Header, gap_lost) == ring::GAP_LOST);
     assert!(offset_of!(Header, dropped) == ring::DROPPED);
+    assert!(offset_of!(Header, shed) == ring::SHED);
     assert!(offset_of!(Header, tail) == ring::TAIL);
+    assert!(offset_of!(Header, keep) == ring::KEEP);
 };
 
 /// A record as it is stored.
@@ -107,38 +113,116 @@ pub(crate) struct Place {
     slot: *mut u64,
 }
 
-/// Finds the place for a record in this CPU's ring, or counts it as lost. `ts_ns` says when that happened.
+/// The ring of this CPU.
+#[derive(Clone, Copy)]
+pub(crate) struct Ring {
+    header: *mut Header,
+    pub(crate) cpu: u32,
+}
+
+/// Finds the ring of this CPU.
 #[inline(always)]
-pub(crate) fn reserve<R: Record>(ts_ns: impl Fn() -> u64) -> Option<Place> {
+pub(crate) fn here() -> Option<Ring> {
     // SAFETY: The helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     // There is a header for each possible CPU.
     let header = RING_HEADERS.get_ptr_mut(cpu)?;
-    // SAFETY: The map's memory is valid and aligned, and this CPU is the only one to write this field.
-    let mut head = unsafe { (&raw const (*header).head).read_volatile() };
-    // SAFETY: As above.
-    let lost = unsafe { (&raw const (*header).gap_lost).read_volatile() };
-    // SAFETY: As above, but the daemon writes it: one aligned word, so the read is whole.
-    let tail = unsafe { (&raw const (*header).tail).read_volatile() };
-    let used = head.wrapping_sub(tail);
-    let limit = u64::from(if R::RARE {
-        config!(ring_records)
-    } else {
-        config!(ring_limit)
-    });
-    if lost != 0 || used >= limit {
-        head = match crowded(header, cpu, ts_ns(), (R::COUNTER as u64) << 32 | limit) {
-            NO_ROOM => return None,
-            head => head,
-        };
+    Some(Ring { header, cpu })
+}
+
+/// Finds the place for a record in this CPU's ring, or counts it as lost. `ts_ns` says when that happened.
+#[inline(always)]
+pub(crate) fn reserve<R: Record>(ts_ns: impl Fn() -> u64) -> Option<Place> {
+    here()?.reserve::<R>(ts_ns)
+}
+
+impl Ring {
+    /// Whether a record that concerns this thread alone is to be left out, and if so counts it.
+    #[inline(always)]
+    pub(crate) fn sheds(self, counter: Shed, tid: impl Fn() -> u32) -> bool {
+        self.sheds_both(counter, || (tid(), 0), || false)
     }
-    // With this record there are as many as ring the bell. What it wakes runs after the hook at the
-    // earliest, since interrupts are off, and so finds the record.
-    let mask = u64::from(config!(doorbell_mask));
-    if used & mask == mask {
-        side::ring_doorbell();
+
+    /// Whether a record that concerns these two threads is to be left out, and if so counts it. It is not if
+    /// either of them is kept, or it is indispensable.
+    ///
+    /// The daemon sets what is kept beside the tail, which is needed next in any case.
+    #[inline(always)]
+    pub(crate) fn sheds_both(
+        self,
+        counter: Shed,
+        tids: impl Fn() -> (u32, u32),
+        is_indispensable: impl Fn() -> bool,
+    ) -> bool {
+        // SAFETY: The map's memory is valid and aligned. The daemon writes it: one aligned word, so the read
+        // is whole.
+        let mask = unsafe { (&raw const (*self.header).keep).read_volatile() };
+        if mask == 0 || is_indispensable() {
+            return false;
+        }
+        let (one, other) = tids();
+        let both = u64::from(one) << 32 | u64::from(other);
+        leaves_out(self.header, mask, both, counter as u64) != 0
     }
-    place(header, cpu, head)
+
+    /// Finds the place for a record, or counts it as lost.
+    #[inline(always)]
+    pub(crate) fn reserve<R: Record>(self, ts_ns: impl Fn() -> u64) -> Option<Place> {
+        let Self { header, cpu } = self;
+        // SAFETY: The map's memory is valid and aligned, and this CPU is the only one to write this field.
+        let mut head = unsafe { (&raw const (*header).head).read_volatile() };
+        // SAFETY: As above.
+        let lost = unsafe { (&raw const (*header).gap_lost).read_volatile() };
+        // SAFETY: As above, but the daemon writes it: one aligned word, so the read is whole.
+        let tail = unsafe { (&raw const (*header).tail).read_volatile() };
+        let used = head.wrapping_sub(tail);
+        let limit = u64::from(if R::RARE {
+            config!(ring_records)
+        } else {
+            config!(ring_limit)
+        });
+        if lost != 0 || used >= limit {
+            head = match crowded(header, cpu, ts_ns(), (R::COUNTER as u64) << 32 | limit) {
+                NO_ROOM => return None,
+                head => head,
+            };
+        }
+        // With this record there are as many as ring the bell. What it wakes runs after the hook at the
+        // earliest, since interrupts are off, and so finds the record.
+        let mask = u64::from(config!(doorbell_mask));
+        if used & mask == mask {
+            side::ring_doorbell();
+        }
+        place(header, cpu, head)
+    }
+}
+
+/// Whether a record of these two threads, one in each half of `both`, is left out with this mask; counts it
+/// if so. Out of the way of the hooks, which have nothing to do with it as long as everybody is kept.
+#[cold]
+#[inline(never)]
+fn leaves_out(header: *mut Header, mask: u64, both: u64, counter: u64) -> u64 {
+    const SWITCH: u64 = Shed::Switch as u64;
+    const WAKEUP: u64 = Shed::Wakeup as u64;
+    const WAKING: u64 = Shed::Waking as u64;
+    // The verifier looks at each call by itself and has to see that there is something to point to.
+    if header.is_null() {
+        return 0;
+    }
+    let mask = mask as u32;
+    if is_kept((both >> 32) as u32, mask) || is_kept(both as u32, mask) {
+        return 0;
+    }
+    // SAFETY: The caller got the header from the map; this CPU alone writes all that is written here.
+    let header = unsafe { &mut *header };
+    let count = match counter {
+        SWITCH => &mut header.shed[Shed::Switch as usize],
+        WAKEUP => &mut header.shed[Shed::Wakeup as usize],
+        WAKING => &mut header.shed[Shed::Waking as usize],
+        _ => &mut header.shed[Shed::Migrate as usize],
+    };
+    *count = count.wrapping_add(1);
+    1
 }
 
 /// The slot for the record at `head`.

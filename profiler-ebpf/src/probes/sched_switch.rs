@@ -7,11 +7,8 @@
 //!
 //! The arguments have had three forms; each has its own program, and the daemon loads the one that fits.
 
-use aya_ebpf::{
-    EbpfContext as _, helpers::bpf_get_smp_processor_id, macros::btf_tracepoint,
-    programs::BtfTracePointContext,
-};
-use profiler_ebpf::{Kind, Switch, switch_flags};
+use aya_ebpf::{EbpfContext as _, macros::btf_tracepoint, programs::BtfTracePointContext};
+use profiler_ebpf::{Kind, Switch, ring::Shed, switch_flags};
 
 use crate::{
     clock, evidence, interrupts,
@@ -42,6 +39,9 @@ fn sched_switch_without_state(ctx: BtfTracePointContext) -> i32 {
     record(&ctx, 1, 2, Task::state)
 }
 
+/// `TASK_DEAD` (include/linux/sched.h): the thread does not come back.
+const TASK_DEAD: u32 = 0x80;
+
 /// Records a switch; `prev` and `next` are the places of these arguments.
 #[inline(always)]
 fn record(
@@ -50,14 +50,27 @@ fn record(
     next: usize,
     prev_state: impl Fn(Task) -> u32,
 ) -> i32 {
+    let Some(ring) = ring::here() else {
+        return 0;
+    };
+    let threads = || {
+        let prev = Task::from_kernel(ctx.arg(prev));
+        let next = Task::from_kernel(ctx.arg(next));
+        (prev.tid(), next.tid())
+    };
+    // A thread's last switch is never left out: nothing else says that it is gone.
+    if ring.sheds_both(Shed::Switch, threads, || {
+        prev_state(Task::from_kernel(ctx.arg(prev))) & TASK_DEAD != 0
+    }) {
+        return 0;
+    }
     let ts_ns = || clock::of(Task::from_kernel(ctx.arg(prev)));
     // These have records of their own, which come before the switch.
     throttle::end(Task::from_kernel(ctx.arg(next)), ts_ns);
     if why!(wakers) != 0 {
-        // SAFETY: The helper has no preconditions.
-        interrupts::at_switch(unsafe { bpf_get_smp_processor_id() }, ts_ns());
+        interrupts::at_switch(ring.cpu, ts_ns());
     }
-    let Some(place) = ring::reserve::<Switch>(ts_ns) else {
+    let Some(place) = ring.reserve::<Switch>(ts_ns) else {
         return 0;
     };
     let ts_ns = ts_ns();

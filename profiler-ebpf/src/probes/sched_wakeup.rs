@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::bpf_get_current_task, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use core::ffi::c_void;
-use profiler_ebpf::{Kind, Wakeup};
+use profiler_ebpf::{Kind, Wakeup, ring::Shed};
 
 use crate::{clock, interrupts, ring, task::Task, why::why};
 
@@ -22,10 +22,16 @@ fn sched_wakeup(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let task = Task::from_kernel(pointer);
+    let Some(ring) = ring::here() else {
+        return 0;
+    };
+    if ring.sheds(Shed::Wakeup, || task.tid()) {
+        return 0;
+    }
     if why!(wakers) != 0 {
         interrupts::at_coming_and_going(task.cpu(), clock::of(task));
     }
-    let Some(place) = ring::reserve::<Wakeup>(|| clock::of(task)) else {
+    let Some(place) = ring.reserve::<Wakeup>(|| clock::of(task)) else {
         return 0;
     };
     place.put(Wakeup {

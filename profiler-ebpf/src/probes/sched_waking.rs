@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use core::ffi::c_void;
-use profiler_ebpf::{Kind, Waking};
+use profiler_ebpf::{Kind, Waking, ring::Shed};
 
 use crate::{clock, context, evidence, ring, task::Task, why::why};
 
@@ -23,11 +23,18 @@ fn sched_waking(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let task = Task::from_kernel(pointer);
+    let Some(ring) = ring::here() else {
+        return 0;
+    };
+    // What its stack would show nobody could place.
+    if ring.sheds(Shed::Waking, || task.tid()) {
+        return 0;
+    }
     if why!(wakers) != 0 {
         let waker_tid = bpf_get_current_pid_tgid() as u32;
         let (context, vector) = context::waker(waker_tid);
         let (ts_ns, runs) = clock::after_arrival(task);
-        if let Some(place) = ring::reserve::<Waking>(|| ts_ns) {
+        if let Some(place) = ring.reserve::<Waking>(|| ts_ns) {
             place.put(Waking {
                 ts_ns,
                 tid: task.tid(),

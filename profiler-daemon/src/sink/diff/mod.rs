@@ -97,6 +97,8 @@ pub struct Diff {
     pub duration_ns: [u64; 2],
     /// Records lost in each.
     pub lost: [u64; 2],
+    /// Records left out in each because there were too many.
+    pub shed: [u64; 2],
     /// The figures; those that neither run has are left out.
     pub rows: Vec<Row>,
 }
@@ -123,6 +125,12 @@ impl Blocks {
             (Some(first), Some(last)) => last.at_ns.saturating_sub(first.at_ns),
             _ => 0,
         }
+    }
+
+    fn shed(&self) -> u64 {
+        self.snapshots
+            .last()
+            .map_or(0, |last| last.counts.shed.total())
     }
 
     fn lost(&self) -> u64 {
@@ -311,6 +319,7 @@ impl Diff {
             blocks: [before.len(), after.len()],
             duration_ns: [before.duration_ns(), after.duration_ns()],
             lost: [before.lost(), after.lost()],
+            shed: [before.shed(), after.shed()],
             rows: rows.collect(),
         }
     }

@@ -122,5 +122,14 @@ fn basis(diff: &Diff) -> String {
             thousands(after)
         );
     }
+    let [before, after] = diff.shed;
+    if before + after > 0 {
+        let _ = writeln!(
+            out,
+            "Threads were left out, which makes sums smaller: {} records before, {} after.",
+            thousands(before),
+            thousands(after)
+        );
+    }
     out
 }

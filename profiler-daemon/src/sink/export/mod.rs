@@ -85,12 +85,15 @@ impl Holder {
     }
 }
 
+/// Why it is unknown what a thread did whose records were left out on purpose.
+const SHED: &str = "shed";
+
 /// What a thread did, as reports name it.
 fn state(doing: &Doing) -> &'static str {
     match doing {
         Doing::Running => "running",
         Doing::Queued(_) => "runnable",
         Doing::Blocked(_) => "blocked",
-        Doing::Unknown => "unknown",
+        Doing::Unknown | Doing::Shed => "unknown",
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{Run, state};
+use super::{Run, SHED, state};
 use crate::core::classify::{Call, Wait};
 use crate::core::units::INTERRUPTS_NAME;
 use crate::core::{Comm, Culprit, Doing, Reason, Span, WakerKind};
@@ -143,6 +143,7 @@ impl<'a> Rows<'a> {
             Doing::Blocked(wait) => (self.reason(wait), [Cell::Empty; 4]),
             Doing::Queued(causes) => (Cell::Empty, causes.map(Cell::Number)),
             Doing::Running | Doing::Unknown => (Cell::Empty, [Cell::Empty; 4]),
+            Doing::Shed => (Cell::Text(self.number(SHED.to_owned())), [Cell::Empty; 4]),
         };
         let [
             culprit_tid,

@@ -108,7 +108,8 @@ impl Stacks {
                 };
                 self.add(place, span.duration_ns());
             }
-            (Doing::Blocked(_), Graph::RunQueue) | (Doing::Running | Doing::Unknown, _) => {}
+            (Doing::Blocked(_), Graph::RunQueue)
+            | (Doing::Running | Doing::Unknown | Doing::Shed, _) => {}
         }
     }
 

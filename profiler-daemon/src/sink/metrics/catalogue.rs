@@ -4,79 +4,7 @@ use std::fmt::Write as _;
 
 use super::buckets::BOUNDS_NS;
 
-/// What a metric counts or shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    /// Only grows while the service runs.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// How durations are distributed.
-    Histogram,
-    /// Facts in labels; its value is 1.
-    Info,
-}
-
-impl Type {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-            Self::Info => "info",
-        }
-    }
-
-    /// What is put behind the family's name.
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Counter => "_total",
-            Self::Info => "_info",
-            Self::Gauge | Self::Histogram => "",
-        }
-    }
-}
-
-/// A label and what its values mean.
-#[derive(Clone, Copy, Debug)]
-pub struct Label {
-    /// Its name.
-    pub name: &'static str,
-    /// Its values.
-    pub values: &'static str,
-}
-
-/// One metric.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// Its name without prefix, unit and suffix.
-    pub name: &'static str,
-    /// What it counts or shows.
-    pub kind: Type,
-    /// Its unit; also the end of its name.
-    pub unit: Option<&'static str>,
-    /// What it means, in a line.
-    pub help: &'static str,
-    /// Its labels, in the order of the values that a series is given.
-    pub labels: &'static [Label],
-    /// What to know before relying on it; for the documentation.
-    pub note: &'static str,
-}
-
-/// In front of all names.
-pub const PREFIX: &str = "schedscope";
-
-impl Metric {
-    /// The name of its series; those of a histogram have `_bucket`, `_sum` and `_count` behind it.
-    #[must_use]
-    pub fn series(&self) -> String {
-        let mut name = format!("{PREFIX}_{}", self.name);
-        if let Some(unit) = self.unit {
-            let _ = write!(name, "_{unit}");
-        }
-        name + self.kind.suffix()
-    }
-}
+pub use super::metric::{Label, Metric, PREFIX, Type};
 
 const TARGET: Label = Label {
     name: "target",
@@ -166,13 +94,29 @@ catalogue! {
             Label {
                 name: "state",
                 values: "`running`; `runnable` (on a run queue); `blocked` (waiting for something else); \
-                         `unknown` (records were lost or contradict one another)",
+                         `unknown` (records were lost, left out or contradict one another)",
             },
         ],
         note: "The sum over the states is the time observed, exactly. Without wakeup records a thread that \
                was woken counts as blocked until it gets a CPU; what then turns out to have been runnable \
                moves over, and since a counter can't shrink, `blocked` stands still until it has caught \
                up.",
+    };
+    /// Unknown time by cause.
+    UNKNOWN = Metric {
+        name: "unknown",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time of threads of which it is not known what they did, by why that is so",
+        labels: &[
+            TARGET,
+            Label {
+                name: "cause",
+                values: "`lost` (records were lost or contradict one another); `shed` (records of the thread were \
+                         left out, because there were more than could be read)",
+            },
+        ],
+        note: "Sums to `schedscope_thread_time_seconds_total{state=\"unknown\"}`.",
     };
     /// Blocked time by reason.
     BLOCKED = Metric {
@@ -436,6 +380,35 @@ catalogue! {
         ],
         note: "Should not grow. Where it does, `state=\"unknown\"` grows with it, and `ring.records_per_cpu` \
                is too small.",
+    };
+    /// Records left out.
+    EVENTS_SHED = Metric {
+        name: "events_shed",
+        kind: Type::Counter,
+        unit: None,
+        help: "Records left out on purpose, because there were more than could be read",
+        labels: &[Label { name: "kind", values: "`switch`, `wakeup`, `waking` or `migrate`" }],
+        note: "Counted by the probes, exactly. Records of `schedscope_events_total` with those that were left \
+               out and dropped are all that happened. `docs/overload.md` says what is left out and what follows.",
+    };
+    /// The part of the threads that is followed.
+    KEPT = Metric {
+        name: "threads_kept",
+        kind: Type::Gauge,
+        unit: Some("ratio"),
+        help: "Part of the host's threads that is followed: 1 unless there is more than can be read",
+        labels: &[],
+        note: "While it is below 1, all figures of the host, of targets and of units lack what the other threads \
+               did; those of threads that are followed are complete. It goes up again by itself.",
+    };
+    /// How long threads were left out.
+    SHEDDING = Metric {
+        name: "shedding",
+        kind: Type::Counter,
+        unit: Some("seconds"),
+        help: "Time in which not all threads were followed",
+        labels: &[],
+        note: "Of the whole host, not of each thread.",
     };
     /// Records of an unknown kind.
     EVENTS_UNDECODABLE = Metric {

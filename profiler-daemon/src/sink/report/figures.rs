@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::blame::{Blame, Culprit, Times, Waker, wakers};
 use super::ns;
 use crate::core::ranking::Weight;
-use crate::core::{Account, Cause, Detail, Figures, LatencyHistogram, Origin, Reason, Share, Wait};
+use crate::core::{
+    Account, Cause, Detail, Figures, LatencyHistogram, Origin, Reason, Share, Spent, Wait,
+};
 
 /// The figures of a thread or of all of them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,6 +20,10 @@ pub struct FigureRow {
     pub time_ns: TimeRow,
     /// Each wait for a CPU, from being put on a run queue to running.
     pub runqueue_delay: Distribution,
+    /// The part of [`TimeRow::unknown`] in which records of the thread were left out on purpose; absent if there
+    /// is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_shed_ns: Option<u64>,
     /// Each time off the CPU, from leaving it to coming back, the wait for a CPU included.
     pub offcpu: Distribution,
     /// [`TimeRow::runnable`] by cause; sums to it.
@@ -242,6 +248,7 @@ pub(super) fn figure_row(account: &Account, blame: &Blame<'_>) -> FigureRow {
             unknown: ns(figures.time(Share::Unknown)),
         },
         runqueue_delay: distribution(&figures.runqueue_delay),
+        unknown_shed_ns: Some(ns(figures.spent(Spent::Shed))).filter(|&shed_ns| shed_ns > 0),
         offcpu: distribution(&figures.offcpu),
         runnable_ns,
         runnable_by_origin_ns: OriginRow::new(figures),

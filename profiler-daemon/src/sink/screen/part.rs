@@ -93,7 +93,7 @@ impl Part {
     pub fn of(spent: Spent) -> Self {
         match spent {
             Spent::Running => Self::Running,
-            Spent::Unknown | Spent::Queued(_, Cause::Unknown) => Self::Unknown,
+            Spent::Unknown | Spent::Shed | Spent::Queued(_, Cause::Unknown) => Self::Unknown,
             Spent::Queued(_, Cause::Contended) => Self::Contended,
             Spent::Queued(_, Cause::Throttled) => Self::Throttled,
             Spent::Queued(_, Cause::Placement) => Self::Placement,

@@ -178,6 +178,16 @@ impl Canvas<'_> {
             if now.counts.lost > 0 {
                 let _ = write!(title, "  {} events lost", thousands(now.counts.lost));
             }
+            let kept = now.shedding.shift;
+            if kept > 0 {
+                let _ = write!(title, "  SHEDDING: 1 thread in {} followed", 1_u32 << kept);
+            } else if now.shedding.most_shift > 0 {
+                let _ = write!(
+                    title,
+                    "  {} events shed",
+                    thousands(now.counts.shed.total())
+                );
+            }
         }
         let heading = self.palette.heading();
         let end = self.text(0, 0, area.width, &title, heading);

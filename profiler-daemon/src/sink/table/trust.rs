@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::plural;
-use crate::sink::report::Report;
+use crate::sink::report::{Report, ShedRow};
 use crate::sink::text::{TextOptions, duration, percent, safe, thousands, wrap};
 
 /// The last lines of the report.
@@ -25,16 +25,30 @@ pub(super) fn trust(report: &Report, text: TextOptions) -> String {
         let lines = wrap(sentence, text.prose(), 2);
         let _ = writeln!(out, "{style}{}{style:#}", lines.trim_end());
     };
-    say(style, &verdict);
+    if let Some(shed) = &loss.shed {
+        say(text.bad(), &shedding(shed));
+    }
+    if !whole || loss.shed.is_none() {
+        say(style, &verdict);
+    }
     let plain = anstyle::Style::new();
     if total.time_ns.unknown > 0 {
         say(
             plain,
             &format!(
-                "Unknown: {} of the threads' time ({}), because events are missing or contradict one \
-                 another. Nothing was guessed: no delay was made from that time.",
+                "Unknown: {} of the threads' time ({}), because {}. Nothing was guessed: no delay was made \
+                 from that time.",
                 percent(total.time_ns.unknown, total.observed_ns),
                 duration(total.time_ns.unknown),
+                match total.unknown_shed_ns {
+                    Some(shed_ns) if shed_ns == total.time_ns.unknown =>
+                        "these threads were left out".to_owned(),
+                    Some(shed_ns) => format!(
+                        "threads were left out ({}), and events are missing or contradict one another",
+                        duration(shed_ns)
+                    ),
+                    None => "events are missing or contradict one another".to_owned(),
+                },
             ),
         );
     }
@@ -79,6 +93,27 @@ pub(super) fn trust(report: &Report, text: TextOptions) -> String {
         say(plain, &format!("Note: {}", safe(note)));
     }
     out
+}
+
+/// What was left out, of whom, and what that means for the figures.
+fn shedding(shed: &ShedRow) -> String {
+    let least = one_in(shed.least_kept);
+    let now = match shed.kept {
+        kept if kept >= 1.0 => "all again at the end".to_owned(),
+        kept => format!("{} at the end", one_in(kept)),
+    };
+    format!(
+        "SHED: for {} there were more events than could be read, and only some threads of this host were \
+         followed ({least} at the least, {now}). Their figures are complete; of the others that time is unknown, \
+         so that sums over all threads are too small. {} were left out.",
+        duration(shed.duration_ns),
+        plural(shed.events, "event"),
+    )
+}
+
+/// A fraction that is one in a power of two.
+pub(crate) fn one_in(fraction: f64) -> String {
+    format!("1 in {:.0}", (1.0 / fraction).round())
 }
 
 /// CPUs and kinds that are named where events were dropped.

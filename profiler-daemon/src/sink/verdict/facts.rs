@@ -148,6 +148,7 @@ pub const FACTS: &[Fact] = &[
     fact("unknown_share", "`unknown` as a part of the non-idle time", times::unknown_share),
     fact("unknown_of_window", "`unknown` as a part of the window's length", times::unknown_of_window),
     fact("dropped", "events that were lost, if any", times::dropped),
+    fact("shed", "events that were left out because there were too many, if any", times::shed),
     fact("waits", "waits of the topic", times::waits),
     fact("ended_waits", "times off the CPU that ended within the window", times::ended_waits),
     fact("p50", "median of the run-queue delay", times::p50),

@@ -249,8 +249,8 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "too-much-lost", kind: Kind::None, topic: Topic::Whole, unless: &[],
         when: &[share("unknown_share", 0.25), share("unknown_of_window", 0.05)],
-        says: "No verdict: {unknown_share} of the threads' non-idle time ({unknown}) is unknown[, since {dropped} events of the host were dropped].",
-        advice: "Measure again, with larger rings (--ring-records) if events were dropped.",
+        says: "No verdict: {unknown_share} of the threads' non-idle time ({unknown}) is unknown[, since {dropped} events of the host were dropped][, since threads were left out: {shed} events of the host].",
+        advice: "Measure again, with larger rings (--ring-records) if events were dropped or left out.",
     },
     Rule {
         name: "starved", kind: Kind::Stuck, topic: Topic::OpenQueue, unless: &[],
@@ -449,7 +449,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "some-unknown", kind: Kind::Caveat, topic: Topic::Whole, unless: &[],
         when: &[share("unknown_share", 0.05), share("unknown_of_window", 0.01)],
-        says: "{unknown_share} of the threads' non-idle time ({unknown}) is unknown[, since {dropped} events of the host were dropped]; it counts as none of the above.",
+        says: "{unknown_share} of the threads' non-idle time ({unknown}) is unknown[, since {dropped} events of the host were dropped][, since threads were left out: {shed} events of the host]; it counts as none of the above.",
         advice: "Larger rings (--ring-records) lose less.",
     },
 ];

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use crate::core::{Comm, Culprit, Doing, Span, WakerKind, Who};
+use crate::sink::export::SHED;
 
 /// Cells of all rows.
 const MAX_CELLS: usize = 40_000;
@@ -232,6 +233,10 @@ impl Lanes {
                 reason = Some(self.reason(wait.name()));
             }
             Doing::Unknown => shares[UNKNOWN] = length_ns,
+            Doing::Shed => {
+                shares[UNKNOWN] = length_ns;
+                reason = Some(self.reason(SHED.to_owned()));
+            }
         }
         let mut held: Vec<(usize, u64)> = culprits
             .iter()

@@ -240,6 +240,11 @@ pub(super) fn dropped(scene: &Scene<'_>) -> Option<Figure> {
     Some(count(dropped, &["/loss/dropped"])).filter(|_| dropped > 0)
 }
 
+pub(super) fn shed(scene: &Scene<'_>) -> Option<Figure> {
+    let shed = scene.report.loss.shed.as_ref()?;
+    Some(count(shed.events, &["/loss/shed/events"]))
+}
+
 pub(super) fn waits(scene: &Scene<'_>) -> Option<Figure> {
     let figures = total(scene);
     match scene.topic {
