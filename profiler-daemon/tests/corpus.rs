@@ -205,7 +205,8 @@ fn recordings_are_seeds() {
                 fs::write(path, bytes).expect("the corpus can be written");
             }
         }
-        let reader = schedscope::recording::Reader::new(&chunks::file(&apart)[..]);
+        let again = chunks::file(&apart);
+        let reader = schedscope::recording::Reader::new(&again[..]);
         let mut reader = reader.expect("a header comes first");
         let mut entries = 0;
         while let Some(part) = reader.next_part().expect("it lies in memory") {

@@ -20,7 +20,7 @@ pub fn run(data: &[u8]) {
     // What may not stand in a request's first line is written as a browser would.
     let mut line = format!("GET /api/v1/{path}?");
     for &byte in query.iter().take(4 << 10) {
-        if byte.is_ascii_graphic() && byte != b'#' {
+        if byte.is_ascii_alphanumeric() || b"=&%+*-._~!$'(),/:;?@".contains(&byte) {
             line.push(char::from(byte));
         } else {
             line += &format!("%{byte:02X}");

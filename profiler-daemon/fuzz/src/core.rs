@@ -131,7 +131,7 @@ fn targets(choice: u8) -> Vec<TargetSpec> {
         .map(|(number, selector)| TargetSpec {
             name: number.to_string(),
             selector,
-            per_thread: choice & 0x80 == 0,
+            per_thread: true,
         })
         .collect()
 }

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use schedscope::recording::facts::Target;
-use schedscope::recording::{Facts, Header, Reader, Replay, Trailed, Watched};
+use schedscope::recording::{Reader, Replay, Trailed, Watched};
 use schedscope::sink::export::csv::Csv;
 use schedscope::sink::export::folded::Folded;
 use schedscope::sink::export::html::Html;

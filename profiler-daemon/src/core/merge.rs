@@ -1,7 +1,7 @@
 //! Many per-CPU streams to one, by time.
 //!
 //! Each stream keeps its own order (a CPU's records are written in the order in which things happened
-//! there); between streams the time decides, at the same time the kind ([`rank`]), and then the stream's
+//! there); between streams the time decides, at the same time the kind (`RANKS`), and then the stream's
 //! number. A record is given out only when it lies at or before the watermark: the caller promises
 //! that no stream can still bring an older one.
 

@@ -410,6 +410,11 @@ impl Registry {
 
     /// Reads the cgroup of a process. One that has ended keeps what was known of it.
     fn look(&mut self, tgid: u32, now: Instant) {
+        if pids::here(tgid).is_none() {
+            // What it is called in this PID namespace, if it is in there, is known a moment later: until then
+            // it counts for where it was born.
+            return;
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let text = self.read(tgid, "cgroup", &mut buffer);
         match text {

@@ -11,7 +11,7 @@ use super::common::schedscope::{
     PATIENCE, Running, may_load_probes, run, schedscope, scratch_file,
 };
 use super::common::{not_run, number, workload_program};
-use super::support::{Helper, Setting, check_bystander, reports};
+use super::support::{Helper, Setting, check_bystander, reports, wait_for_command};
 
 /// Threads in all that are too many for one process, which has 65,530 mappings, two for each stack.
 const CROWD: usize = 50_000;
@@ -44,8 +44,8 @@ fn bystander<T>(seconds: u64, meanwhile: impl FnOnce() -> T) -> (Value, Value, T
         "--dir",
         env!("CARGO_TARGET_TMPDIR"),
     ]);
-    let mut measuring = Running::start(command);
-    measuring.wait_until_it_measures();
+    let measuring = Running::start(command);
+    wait_for_command(measuring.pid());
     let came = meanwhile();
     let outcome = measuring.finish(PATIENCE);
     outcome.expect_code(0);

@@ -34,7 +34,7 @@ fn check_end(outcome: &Outcome, limit: &str) {
             assert_eq!(words.lines().count(), 1, "{limit}: {outcome:?}");
         }
         // The loader of programs, when there is no room for the program itself.
-        (Some(127), _) => assert!(words.contains("cannot"), "{limit}: {outcome:?}"),
+        (Some(127), _) => assert!(words.contains("shared libraries"), "{limit}: {outcome:?}"),
         (None, Some(signal)) if signal == Signal::ABORT.as_raw() => {
             assert!(words.contains("memory"), "{limit}: {outcome:?}");
         }

@@ -118,6 +118,33 @@ impl Drop for Helper {
     }
 }
 
+/// Waits until a command that this process started for its measuring runs: then it measures.
+#[track_caller]
+pub(crate) fn wait_for_command(pid: u32) {
+    let start = Instant::now();
+    let of_it = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (name, rest) = stat.rsplit_once(')')?;
+        let parent: u32 = rest.split_whitespace().nth(1)?.parse().ok()?;
+        Some(parent == pid && name.ends_with("(workload"))
+    };
+    loop {
+        let mut entries = std::fs::read_dir("/proc")
+            .expect("procfs is mounted")
+            .flatten();
+        if entries.any(|entry| of_it(entry) == Some(true)) {
+            // Until its threads are there.
+            thread::sleep(Duration::from_millis(500));
+            return;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "it does not measure"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A setting of the kernel that is put back when this is dropped.
 pub(crate) struct Setting {
     path: &'static str,

@@ -159,7 +159,7 @@ impl Suite {
     pub(crate) fn is_privileged(&self) -> bool {
         match self {
             Self::Binary(binary) => binary.privileged,
-            Self::Doctests => false,
+            Self::Doctests | Self::Instructions => false,
             Self::Booted => true,
         }
     }
