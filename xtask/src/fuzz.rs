@@ -4,6 +4,7 @@
 //! itself, so that it can count. The stable compiler does, if it is told that it is allowed to.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -256,8 +257,10 @@ fn table(rows: &[(&str, Outcome, Duration)]) -> String {
         } else {
             ""
         };
-        text += &format!(
-            "{name:<12}{:>14}{seconds:>10.0}{rate:>12.0}{:>10}{finding}\n",
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            text,
+            "{name:<12}{:>14}{seconds:>10.0}{rate:>12.0}{:>10}{finding}",
             outcome.executions, outcome.covered
         );
     }

@@ -361,7 +361,9 @@ pub async fn converse(
     let Some(taken) = places.take() else { return };
     // Nobody asks for it to be closed.
     let (_closing, closed) = watch::channel(false);
-    conversation(stream, router, guard, &taken.place, limits, closed).await;
+    // It has no address.
+    let client = (&*taken.place, None);
+    conversation(stream, router, guard, client, limits, closed).await;
 }
 
 async fn conversation(

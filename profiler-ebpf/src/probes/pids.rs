@@ -1,7 +1,7 @@
 //! The task iterator that tells how threads are called in the reader's PID namespace.
 //!
 //! It comes only to threads that are visible in the namespace of whoever reads it (`task_seq_get_next` in
-//! kernel/bpf/task_iter.c), so each has an id there: at the reader's own level of `pid.numbers`, which
+//! `kernel/bpf/task_iter.c`), so each has an id there: at the reader's own level of `pid.numbers`, which
 //! has one `upid` for each namespace from the first one down (include/linux/pid.h). Rarely run: plain
 //! helper reads do.
 

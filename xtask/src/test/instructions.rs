@@ -9,6 +9,7 @@
 //! is compared. `UPDATE_EXPECT=1` writes the file anew.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -240,8 +241,8 @@ fn build_core(workspace: &Workspace, dir: &Path) -> Result<PathBuf> {
         (
             source.join("lib.rs"),
             format!(
-                "#[path = {:?}]\npub mod core;\n",
-                root.join("profiler-daemon/src/core/mod.rs")
+                "#[path = \"{}\"]\npub mod core;\n",
+                root.join("profiler-daemon/src/core/mod.rs").display()
             ),
         ),
     ];
@@ -287,8 +288,9 @@ fn manifest(root: &Path, workspace: &str) -> Result<String> {
     let mut text = format!(
         "[package]\nname = \"instructions\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [lib]\nname = \"schedscope\"\npath = \"src/lib.rs\"\n\n\
-         [[bin]]\nname = \"instructions\"\npath = {:?}\n\n[dependencies]\n",
+         [[bin]]\nname = \"instructions\"\npath = \"{}\"\n\n[dependencies]\n",
         root.join("profiler-daemon/benches/instructions.rs")
+            .display()
     );
     for name in DEPENDENCIES {
         let line = workspace
@@ -298,10 +300,12 @@ fn manifest(root: &Path, workspace: &str) -> Result<String> {
         text += line;
         text.push('\n');
     }
-    text += &format!(
-        "profiler-ebpf = {{ path = {:?}, features = [\"decode\"] }}\n\n\
+    // Writing to a string can't fail.
+    let _ = write!(
+        text,
+        "profiler-ebpf = {{ path = \"{}\", features = [\"decode\"] }}\n\n\
          [profile.release]\nlto = \"thin\"\ncodegen-units = 1\n\n[workspace]\n",
-        root.join("profiler-ebpf")
+        root.join("profiler-ebpf").display()
     );
     Ok(text)
 }

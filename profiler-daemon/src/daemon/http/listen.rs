@@ -108,7 +108,7 @@ impl Listener {
         Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;
-                (Box::new(stream), origin(from.ip()))
+                (Box::new(stream), Some(origin(from.ip())))
             }
             Self::Unix(listener, _) => (Box::new(listener.accept().await?.0), None),
         })

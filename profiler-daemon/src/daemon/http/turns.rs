@@ -14,14 +14,14 @@ const MANY: usize = 512;
 pub(super) type Origin = Option<IpAddr>;
 
 /// Those who share a line are one: an IPv6 network has 2^64 addresses.
-pub(super) fn origin(address: IpAddr) -> Origin {
-    Some(match address.to_canonical() {
+pub(super) fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
         address @ IpAddr::V4(_) => address,
-    })
+    }
 }
 
 /// Hands out turns.
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn from(last: u8) -> Origin {
-        origin(IpAddr::from([192, 0, 2, last]))
+        Some(origin(IpAddr::from([192, 0, 2, last])))
     }
 
     /// Has these wait while somebody has the turn, and returns who came in which order.
@@ -171,8 +171,8 @@ mod tests {
     async fn those_who_have_gone_are_not_kept() {
         let turns = Turns::default();
         let _first = turns.take(None).await;
-        for number in 0..10_000 {
-            let mut waits = Box::pin(turns.take(from((number % 7) as u8)));
+        for number in (0..7_u8).cycle().take(10_000) {
+            let mut waits = Box::pin(turns.take(from(number)));
             let waker = std::task::Waker::noop();
             let mut context = std::task::Context::from_waker(waker);
             assert!(waits.as_mut().poll(&mut context).is_pending());
