@@ -73,7 +73,8 @@ fn write_wrapper(dir: &Path) -> Result<()> {
     let script = format!(
         "#!/bin/sh\n\
          root=$(dirname \"$(readlink -f \"$0\")\")/root\n\
-         export LD_LIBRARY_PATH=\"$root/{libraries}:$root/{merged}:$root/{libraries}/nss\"\n\
+         export LD_LIBRARY_PATH=\"$root/{libraries}:$root/{merged}:$root/{libraries}/nss:\
+         $root/{libraries}/pulseaudio\"\n\
          export FONTCONFIG_SYSROOT=\"$root\"\n\
          exec \"$root/usr/lib/chromium/chromium-headless-shell\" \"$@\"\n"
     );
