@@ -1,5 +1,7 @@
 //! Any question to the JSON API: the answer is JSON, or says what is wrong with the question.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::http::{exchange, status};
@@ -23,7 +25,8 @@ pub fn run(data: &[u8]) {
         if byte.is_ascii_alphanumeric() || b"=&%+*-._~!$'(),/:;?@".contains(&byte) {
             line.push(char::from(byte));
         } else {
-            line += &format!("%{byte:02X}");
+            // Writing to a string can't fail.
+            let _ = write!(line, "%{byte:02X}");
         }
     }
     let answer =

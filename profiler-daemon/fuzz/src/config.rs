@@ -4,8 +4,8 @@ use std::path::Path;
 
 use schedscope::daemon::config::flags::parse_target;
 use schedscope::daemon::config::{
-    Config, Overrides, parse_clock, parse_drain_interval, parse_id, parse_listen, parse_max_units,
-    parse_records, parse_stacks, parse_stats_interval, parse_window,
+    Config, Overrides, Target, parse_clock, parse_drain_interval, parse_id, parse_listen,
+    parse_max_units, parse_records, parse_stacks, parse_stats_interval, parse_window,
 };
 use schedscope::daemon::trigger::Condition;
 
@@ -20,7 +20,7 @@ pub fn run(data: &[u8]) {
     };
     match Config::parse(text, Path::new("x.toml")) {
         Ok(config) => {
-            let specs: Vec<_> = config.targets.iter().map(|target| target.spec()).collect();
+            let specs: Vec<_> = config.targets.iter().map(Target::spec).collect();
             assert!(
                 specs
                     .iter()

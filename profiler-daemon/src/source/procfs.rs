@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_name_with_brackets_and_blanks_does_not_move_the_other_fields() {
         let name = "a) R 9 (\n";
-        let rest = "1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 3 0 0 0 0 0";
+        let rest = "1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 3 0 0 0 0 0";
         let stat = format!("7 ({name}) S {rest}\n");
         let thread = thread_record(stat.as_bytes(), b"1 2 3\n", 7, 7).expect("it is whole");
         assert!(thread.comm.starts_with(name.as_bytes()));

@@ -256,12 +256,14 @@ pub(crate) fn measure_command(
     command.arg(&file).args(options).arg("--");
     command.arg(workload_program()).arg(name).args(arguments);
     command.args(["--dir", env!("CARGO_TARGET_TMPDIR")]);
+    let steal_before_ns = steal_ns();
     let outcome = Running::start(command).finish(PATIENCE);
+    let steal_ns = steal_ns().saturating_sub(steal_before_ns);
     let report = std::fs::read_to_string(&file);
     // Nothing depends on its going away.
     let _ = std::fs::remove_file(&file);
     let last_line = outcome.stdout.lines().last().unwrap_or_default();
-    let truth: Value = serde_json::from_str(last_line)
+    let mut truth: Value = serde_json::from_str(last_line)
         .unwrap_or_else(|error| panic!("the workload's truth expected, {error}: {outcome:?}"));
     if truth["event"] == "unavailable" {
         return Err(truth["reason"].as_str().unwrap_or_default().to_owned());
@@ -270,7 +272,24 @@ pub(crate) fn measure_command(
     let report = report.unwrap_or_else(|error| panic!("no report, {error}: {outcome:?}"));
     let report = serde_json::from_str(&report).expect("the report is JSON");
     super::books::check(&report);
+    for thread in truth["threads"].as_array_mut().into_iter().flatten() {
+        thread["steal_ns"] = steal_ns.into();
+    }
     Ok(Measured { report, truth })
+}
+
+/// What the host of this virtual machine has taken from its CPUs so far, rounded up; 0 if it tells of
+/// nothing. The kernel's books leave it out of the time that threads ran, where it can
+/// (`CONFIG_PARAVIRT_TIME_ACCOUNTING`); for whoever waits for an answer the thread ran.
+fn steal_ns() -> u64 {
+    const TICK_NS: u64 = 10_000_000;
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let steal = text
+        .lines()
+        .next()
+        .and_then(|line| line.split_whitespace().nth(8));
+    let ticks: u64 = steal.and_then(|ticks| ticks.parse().ok()).unwrap_or(0);
+    ticks * TICK_NS
 }
 
 /// Measures until nothing in the report is unknown, three times at the most; the reason if the host

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::common::books::{self, assert_close, thread as row_by_id, time};
@@ -24,9 +25,11 @@ fn frozen(group: &Cgroup, file: &str, freeze: &str, thaw: &str) -> (Value, u64) 
     let home = Cgroup(group.0.parent().expect("it is in a hierarchy").to_owned());
     group.take(spinner.pid());
     let pid = spinner.pid().to_string();
-    let arguments = ["attach", "--output", "json", "-d", "5s", &pid];
+    let arguments = ["attach", "--output", "json", "-d", "60s", &pid];
     let mut measuring = Running::start(schedscope(arguments));
     measuring.wait_until_it_measures();
+    // The window begins when all threads have been read.
+    thread::sleep(Duration::from_millis(1_500));
     group.write(file, freeze);
     let (_, tid) = spinner.member("spinner-0");
     while is_running(tid) {
@@ -36,6 +39,8 @@ fn frozen(group: &Cgroup, file: &str, freeze: &str, thaw: &str) -> (Value, u64) 
     thread::sleep(Duration::from_millis(FROZEN_MS));
     group.write(file, thaw);
     let frozen_ns = u64::try_from(start.elapsed().as_nanos()).expect("a second");
+    thread::sleep(Duration::from_millis(200));
+    measuring.signal(Signal::INT);
     let outcome = measuring.finish(PATIENCE);
     home.take(spinner.pid());
     // The hierarchy's root is not ours to remove.

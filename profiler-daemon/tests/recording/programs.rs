@@ -160,7 +160,8 @@ fn a_browser_shows_the_page_and_asks_nobody_for_anything() {
         browser.until("document.documentElement.dataset.ready === 'yes'");
         browser.picture(name);
         assert_eq!(browser.complaints(), Vec::<String>::new());
-        assert_eq!(browser.requests(), [address.as_str()]);
+        // It may have been asked for twice: some versions of Chromium do so of a file.
+        assert!(browser.requests().iter().all(|its| *its == address));
         let is_too_wide = "document.documentElement.scrollWidth > innerWidth";
         assert_eq!(browser.ask(is_too_wide), false, "{name} scrolls sideways");
     }

@@ -11,12 +11,12 @@ use crate::parse::{self, Log2, Span, log2_bucket};
 use crate::run::{Bench, Measured, Started, Unable, cpus, finish, number, row_of};
 
 /// How long other tools may take to start, and to read what they have recorded.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `perf sched record`, and what `timehist` then makes of it: run time, time off the CPU, and of that what
 /// comes after a wakeup.
 pub(crate) fn timehist(bench: &Bench) -> Result<Vec<Check>> {
-    let perf = bench.peer("perf")?;
+    let perf = Bench::peer("perf")?;
     let file = bench.file("perf.data");
     let record = ["sched", "record", "-m", "8M", "-o"].map(OsStr::new);
     let mut before = vec![perf.as_os_str()];
@@ -100,7 +100,7 @@ fn compare_timehist(measured: &Measured, text: &str) -> Result<Vec<Check>> {
 
 /// `runqlat` of libbpf-tools: the same histogram of the same waits of a thread.
 pub(crate) fn runqlat(bench: &Bench) -> Result<Vec<Check>> {
-    let runqlat = bench.peer("runqlat")?;
+    let runqlat = Bench::peer("runqlat")?;
     let mut checks = Vec::new();
     for (workload, arguments) in [("spin", &[][..]), ("condvar", &["--period", "1ms"])] {
         let mut command = Command::new(&runqlat);
@@ -211,7 +211,7 @@ fn near(spans: &[Span], tid: u32, bound_ns: u64) -> u64 {
 
 /// `cyclictest` among hogs on its CPU: how late it finds itself woken.
 pub(crate) fn cyclictest(bench: &Bench) -> Result<Vec<Check>> {
-    let program = bench.peer("cyclictest")?;
+    let program = Bench::peer("cyclictest")?;
     let cpu = cpus()?.last().copied().context("no CPU is allowed")?;
     let hogs = bench.start("spin", &["--threads", "3"])?;
     let cycles = (bench.time.as_millis() / 10).to_string();

@@ -26,6 +26,7 @@ use run::{Bench, Unable};
     name = "verify",
     about = "Compares our figures with those of others, and prints a table."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct Options {
     /// Only on a machine that does nothing else; both kinds without either flag.
     #[arg(long, conflicts_with = "busy")]

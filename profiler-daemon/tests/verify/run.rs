@@ -48,7 +48,7 @@ pub(crate) struct Measured {
 
 impl Bench {
     /// A peer, from where a variable says that it is, or from the search path.
-    pub(crate) fn peer(&self, program: &str) -> Result<PathBuf> {
+    pub(crate) fn peer(program: &str) -> Result<PathBuf> {
         let variable = format!("SCHEDSCOPE_{}", program.to_uppercase());
         if let Some(path) = std::env::var_os(&variable) {
             return Ok(path.into());
@@ -184,7 +184,7 @@ pub(crate) fn finish(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("starting {:?}", command.get_program()))?;
+        .with_context(|| format!("starting {}", command.get_program().display()))?;
     let stdout = child.stdout.take().map(read_all);
     let stderr = child.stderr.take().map(read_all);
     let start = Instant::now();
@@ -236,7 +236,7 @@ impl Started {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .with_context(|| format!("starting {:?}", command.get_program()))?;
+            .with_context(|| format!("starting {}", command.get_program().display()))?;
         let stdout = child.stdout.take().context("it has no standard output")?;
         Ok(Self {
             child,

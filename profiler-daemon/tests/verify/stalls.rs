@@ -210,7 +210,7 @@ struct Sampled {
 
 /// `perf record` at two rates over the same server: how many samples fall into stalled requests.
 pub(crate) fn sampled(bench: &Bench) -> Result<String> {
-    let perf = bench.peer("perf")?;
+    let perf = Bench::peer("perf")?;
     let mut text = String::from(
         "perf record, samples of the server's thread:\n\n\
          rate     samples   stalled by  requests  stalled for  samples in that  expected, if running  requests without any\n",
@@ -238,7 +238,7 @@ pub(crate) fn sampled(bench: &Bench) -> Result<String> {
             command
                 .args(["script", "-F", "tid,time", "-G", "--ns", "-i"])
                 .arg(&file);
-            let (code, samples, errors) = finish(command, Duration::from_secs(60))?;
+            let (code, samples, errors) = finish(command, Duration::from_mins(1))?;
             ensure!(code == Some(0), "perf script failed: {errors}");
             sample_rows(&measured, &samples, rate)
         });

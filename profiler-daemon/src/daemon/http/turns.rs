@@ -119,20 +119,20 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
-    fn from(last: u8) -> Origin {
-        Some(origin(IpAddr::from([192, 0, 2, last])))
+    fn from(last: u8) -> IpAddr {
+        origin(IpAddr::from([192, 0, 2, last]))
     }
 
     /// Has these wait while somebody has the turn, and returns who came in which order.
     async fn order(of: &[(u8, u32)], gone: &[u32]) -> Vec<u32> {
         let turns = Turns::default();
-        let first = turns.take(from(1)).await;
+        let first = turns.take(Some(from(1))).await;
         let came = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
         for &(address, number) in of {
             let (turns, came) = (turns.clone(), Arc::clone(&came));
             let task = tokio::spawn(async move {
-                let _turn = turns.take(from(address)).await;
+                let _turn = turns.take(Some(from(address))).await;
                 came.lock().expect("nobody panics").push(number);
             });
             // So that they line up in this order.
@@ -172,7 +172,7 @@ mod tests {
         let turns = Turns::default();
         let _first = turns.take(None).await;
         for number in (0..7_u8).cycle().take(10_000) {
-            let mut waits = Box::pin(turns.take(from(number)));
+            let mut waits = Box::pin(turns.take(Some(from(number))));
             let waker = std::task::Waker::noop();
             let mut context = std::task::Context::from_waker(waker);
             assert!(waits.as_mut().poll(&mut context).is_pending());
@@ -186,7 +186,7 @@ mod tests {
         let parse = |text: &str| origin(text.parse().expect("an address"));
         assert_eq!(parse("2001:db8::1"), parse("2001:db8::ffff:2"));
         assert_ne!(parse("2001:db8::1"), parse("2001:db8:0:1::1"));
-        assert_eq!(Some(parse("::ffff:192.0.2.7")), from(7));
+        assert_eq!(parse("::ffff:192.0.2.7"), from(7));
         assert_ne!(from(7), from(8));
     }
 }
