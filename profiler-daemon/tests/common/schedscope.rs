@@ -258,7 +258,11 @@ pub(crate) fn measure_command(
     command.args(["--dir", env!("CARGO_TARGET_TMPDIR")]);
     let steal_before_ns = steal_ns();
     let outcome = Running::start(command).finish(PATIENCE);
-    let steal_ns = steal_ns().saturating_sub(steal_before_ns);
+    let steal_ns = match steal_ns() {
+        0 => 0,
+        // One tick may have begun before, or not be full yet.
+        now => now.saturating_sub(steal_before_ns) + TICK_NS,
+    };
     let report = std::fs::read_to_string(&file);
     // Nothing depends on its going away.
     let _ = std::fs::remove_file(&file);
@@ -278,11 +282,13 @@ pub(crate) fn measure_command(
     Ok(Measured { report, truth })
 }
 
-/// What the host of this virtual machine has taken from its CPUs so far, rounded up; 0 if it tells of
+/// In such units `/proc/stat` counts.
+const TICK_NS: u64 = 10_000_000;
+
+/// What the host of this virtual machine has taken from its CPUs so far, in whole ticks; 0 if it tells of
 /// nothing. The kernel's books leave it out of the time that threads ran, where it can
 /// (`CONFIG_PARAVIRT_TIME_ACCOUNTING`); for whoever waits for an answer the thread ran.
 fn steal_ns() -> u64 {
-    const TICK_NS: u64 = 10_000_000;
     let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let steal = text
         .lines()
