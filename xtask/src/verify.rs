@@ -1,7 +1,7 @@
 //! `cargo xtask verify`: our figures against those of others, as a table.
 //!
-//! What is compared, and how, is in `profiler-daemon/tests/verify`; the tests run a short form of the same
-//! program. Here it is built, and given what it compares with.
+//! What is compared, and how, is in `profiler-daemon/tests/verify`; here that program is
+//! built, and given what it compares with.
 
 use std::process::{Command, ExitCode};
 

@@ -36,7 +36,7 @@ struct Options {
     #[arg(long)]
     busy: bool,
 
-    /// A few seconds instead of some minutes: what the tests run.
+    /// A few seconds instead of some minutes: for a first look.
     #[arg(long)]
     short: bool,
 
