@@ -321,6 +321,19 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
     prop::collection::vec(fault, 1..3)
 }
 
+/// Clocks are wrong by so much at most.
+const SKEW_NS: u64 = 2_000;
+
+fn do_silently(fault: Fault, run: &mut Run, random: &mut Random, per_mille: u64) {
+    let streams = &mut run.machine.streams;
+    match fault {
+        Fault::Drop => faults::drop_silently(streams, random, per_mille),
+        Fault::Repeat => faults::repeat(streams, random, per_mille),
+        Fault::Skew => faults::skew(streams, random, SKEW_NS),
+        Fault::Cut => faults::cut(streams, random),
+    }
+}
+
 /// Everything that a core shows of a run at some moments; the last is after all of it.
 fn show(run: &Run, taken: Taken, seed: u64, mut look: impl FnMut(&Snapshot)) -> Snapshot {
     let (mut core, mut feeder) = run.begin(vec![taken.spec()], seed);
@@ -396,28 +409,62 @@ proptest! {
         let random = &mut Random::new(seed);
         let mut but = Unprovable::default();
         for fault in faults {
-            let streams = &mut run.machine.streams;
             match fault {
-                Fault::Drop => {
-                    but.hides_uncounted = true;
-                    faults::drop_silently(streams, random, per_mille);
-                }
-                Fault::Repeat => faults::repeat(streams, random, per_mille),
+                Fault::Drop | Fault::Cut => but.hides_uncounted = true,
+                Fault::Repeat => {}
                 Fault::Skew => {
-                    but.error_ns += 2_000;
+                    but.error_ns += SKEW_NS;
                     but.misplaces_wakeups = kernel == Kernel::Wakeups;
-                    faults::skew(streams, random, 2_000);
-                }
-                Fault::Cut => {
-                    but.hides_uncounted = true;
-                    faults::cut(streams, random);
                 }
             }
+            do_silently(fault, &mut run, random, per_mille);
         }
         show(&run, Taken::Everybody, seed, |snapshot| {
             check_books(snapshot);
             check_longest(&run, snapshot, but);
         });
+    }
+
+    #[test]
+    fn the_straight_way_books_what_the_careful_way_books(
+        kernel in kernels(),
+        taken in prop_oneof![Just(Taken::NamedA), (1u32..12).prop_map(Taken::Process)],
+        steps in 0usize..600,
+        seed in any::<u64>(),
+        per_mille in 0u64..60,
+        faults in faults(),
+    ) {
+        let config = Config { max_tid: 1_000, ..Config::small(kernel) };
+        let mut run = Run::new(config, seed, steps);
+        let random = &mut Random::new(seed);
+        if per_mille > 20 {
+            for fault in faults {
+                do_silently(fault, &mut run, random, per_mille);
+            }
+        } else {
+            run.losses = faults::overflow(&mut run.machine.streams, random, per_mille, false);
+        }
+        let shown = |is_careful: bool| {
+            let (mut core, mut feeder) = run.begin(vec![taken.spec()], seed);
+            core.keep_units();
+            if is_careful {
+                core.be_careful();
+            }
+            let mut shown = Vec::new();
+            for at_ns in moments(&mut feeder, &run) {
+                feeder.go_to(&mut core, at_ns);
+                let snapshot = core.snapshot();
+                let buckets = [&snapshot.host.runqueue_delay, &snapshot.host.offcpu]
+                    .map(|its| its.buckets().collect::<Vec<_>>());
+                shown.push(format!("{snapshot:#?}\n{buckets:?}\n{:?}", core.threads_now()));
+            }
+            shown
+        };
+        let (straight, careful) = (shown(false), shown(true));
+        let lines = |shown: Vec<String>| shown.join("\n");
+        for (straight, careful) in lines(straight).lines().zip(lines(careful).lines()) {
+            prop_assert_eq!(straight, careful);
+        }
     }
 
     #[test]

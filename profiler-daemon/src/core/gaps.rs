@@ -171,6 +171,12 @@ impl Gaps {
         }
     }
 
+    /// Whether nothing puts in doubt what comes after this.
+    #[inline]
+    pub(super) fn is_sure_from(&self, proven_ns: u64) -> bool {
+        self.sure_after_ns < proven_ns
+    }
+
     /// From when on a thread is in doubt.
     #[inline]
     #[must_use]

@@ -1,6 +1,6 @@
 //! Latency histograms: base-2 log-linear, with a bounded relative error and the exact maximum.
 
-use histogram::{Config, Histogram, Quantile, SparseHistogram};
+use histogram::{Config, Quantile, SparseHistogram};
 
 /// Each octave is cut in 2^7 buckets: no value is more than 1/128 of itself away from its bucket's end.
 const GROUPING_POWER: u8 = 7;
@@ -8,8 +8,8 @@ const GROUPING_POWER: u8 = 7;
 /// Values from 2^44 ns (4.9 hours) on share the last bucket; the maximum stays exact.
 const MAX_VALUE_POWER: u8 = 44;
 
-/// From so many different buckets on they are all kept, in 38 KiB; below, only those that hold something.
-const MANY: usize = 512;
+/// From so many different buckets on they are kept in rows; below, only those that hold something.
+const MANY: usize = 8;
 
 const MAX_VALUE: u64 = (1 << MAX_VALUE_POWER) - 1;
 
@@ -32,8 +32,8 @@ pub struct LatencyHistogram {
 enum Buckets {
     /// By index, rising: those that hold something.
     Few(Vec<(u16, u64)>),
-    /// All of them.
-    Many(Box<Histogram>),
+    /// By octave: found without a search.
+    Many(Box<Rows>),
 }
 
 impl Default for Buckets {
@@ -42,45 +42,102 @@ impl Default for Buckets {
     }
 }
 
+/// Buckets of a row: of one octave, or of what is below the first.
+const ROW: usize = 1 << GROUPING_POWER;
+
+/// Rows that there can be.
+const ROWS: usize = (MAX_VALUE_POWER - GROUPING_POWER + 1) as usize;
+
+/// Buckets of those octaves that something fell into.
+#[derive(Clone)]
+struct Rows {
+    /// By octave: one more than the place of its row, or 0 if it has none.
+    places: [u8; ROWS],
+    rows: Vec<[u64; ROW]>,
+}
+
+impl Rows {
+    #[inline]
+    fn add(&mut self, index: u16, count: u64) {
+        let octave = usize::from(index) / ROW;
+        let place = self.places.get(octave).copied().unwrap_or(0);
+        let row = match self.rows.get_mut(usize::from(place).wrapping_sub(1)) {
+            Some(row) => row,
+            None => self.begin(octave),
+        };
+        row[usize::from(index) % ROW] += count;
+    }
+
+    #[cold]
+    fn begin(&mut self, octave: usize) -> &mut [u64; ROW] {
+        let place = self.rows.len();
+        if let Some(its) = self.places.get_mut(octave) {
+            *its = u8::try_from(place + 1).unwrap_or(0);
+        }
+        self.rows.push([0; ROW]);
+        &mut self.rows[place]
+    }
+
+    /// Those that hold something, rising.
+    fn iter(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        let octaves = (0u16..).zip(&self.places);
+        let rows = octaves.filter_map(|(octave, &place)| {
+            let row = self.rows.get(usize::from(place).checked_sub(1)?)?;
+            Some((octave << GROUPING_POWER, row))
+        });
+        rows.flat_map(|(first, row)| (first..).zip(row).map(|(index, &count)| (index, count)))
+            .filter(|(_, count)| *count > 0)
+    }
+}
+
 /// The index of a value's bucket, as [`histogram`] counts them: values below 2^(power + 1) have one each,
 /// and each octave above has 2^power.
+#[inline]
 fn index_of(value: u64) -> u16 {
-    let power = u32::from(GROUPING_POWER);
-    if value < 2 << power {
-        return u16::try_from(value).unwrap_or(u16::MAX);
-    }
-    let octave = value.ilog2();
-    let shift = octave - power;
-    let place = (u64::from(shift) << power) + (value >> shift);
-    u16::try_from(place).unwrap_or(u16::MAX)
+    // What is below the second octave is cut as finely as that.
+    let shift = (value | ROW as u64).ilog2() - u32::from(GROUPING_POWER);
+    let index = u64::from(shift) * ROW as u64 + (value >> shift);
+    // Values are cut short at the last bucket, whose number fits.
+    u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 impl Buckets {
     #[inline]
-    fn increment(&mut self, value: u64) -> bool {
+    fn add(&mut self, index: u16, count: u64) {
         match self {
-            Self::Many(all) => all.increment(value).is_ok(),
+            Self::Many(rows) => rows.add(index, count),
             Self::Few(few) => {
-                let index = index_of(value);
                 match few.binary_search_by_key(&index, |(its, _)| *its) {
-                    Ok(place) => few[place].1 += 1,
-                    Err(place) => few.insert(place, (index, 1)),
+                    Ok(place) => few[place].1 += count,
+                    Err(place) => few.insert(place, (index, count)),
                 }
                 if few.len() > MANY {
                     self.spread();
                 }
-                true
             }
         }
     }
 
-    /// Keeps all buckets from now on.
+    /// Keeps rows from now on.
+    #[cold]
     fn spread(&mut self) {
-        if let Self::Few(_) = self
-            && let Some(all) = self.all()
-        {
-            *self = Self::Many(Box::new(all));
+        let mut rows = Box::new(Rows {
+            places: [0; ROWS],
+            rows: Vec::new(),
+        });
+        for (index, count) in self.iter() {
+            rows.add(index, count);
         }
+        *self = Self::Many(rows);
+    }
+
+    /// Those that hold something, rising: index and count.
+    fn iter(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        let (few, many) = match self {
+            Self::Few(few) => (Some(few.iter().copied()), None),
+            Self::Many(rows) => (None, Some(rows.iter())),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
     }
 
     /// The two constants make a valid configuration; a test holds that.
@@ -89,45 +146,27 @@ impl Buckets {
     }
 
     fn sparse(&self) -> Option<SparseHistogram> {
-        match self {
-            Self::Many(all) => Some(SparseHistogram::from(&**all)),
-            Self::Few(few) => {
-                let (indices, counts) = few.iter().map(|&(at, n)| (u32::from(at), n)).unzip();
-                SparseHistogram::from_parts(Self::config()?, indices, counts).ok()
+        let (indices, counts) = self.iter().map(|(at, n)| (u32::from(at), n)).unzip();
+        SparseHistogram::from_parts(Self::config()?, indices, counts).ok()
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        let mut before = earlier.iter().peekable();
+        let mut grown = Self::default();
+        for (index, count) in self.iter() {
+            while before.next_if(|its| its.0 < index).is_some() {}
+            let was = before.next_if(|its| its.0 == index).map_or(0, |its| its.1);
+            if count > was {
+                grown.add(index, count - was);
             }
         }
+        grown
     }
 
-    fn all(&self) -> Option<Histogram> {
-        match self {
-            Self::Many(all) => Some(Histogram::clone(all)),
-            Self::Few(_) => Some(Histogram::from(&self.sparse()?)),
+    fn merge(&mut self, other: &Self) {
+        for (index, count) in other.iter() {
+            self.add(index, count);
         }
-    }
-
-    fn few(sparse: SparseHistogram) -> Self {
-        let (_, indices, counts) = sparse.into_parts();
-        let indices = indices.into_iter().filter_map(|at| u16::try_from(at).ok());
-        Self::Few(indices.zip(counts).filter(|(_, n)| *n > 0).collect())
-    }
-
-    fn since(&self, earlier: &Self) -> Option<Self> {
-        if let (Self::Many(now), Self::Many(before)) = (self, earlier) {
-            return Some(Self::Many(Box::new(now.checked_sub(before).ok()?)));
-        }
-        let difference = self.sparse()?.checked_sub(&earlier.sparse()?).ok()?;
-        Some(Self::few(difference))
-    }
-
-    fn merge(&mut self, other: &Self) -> Option<()> {
-        if let (Self::Few(_), Self::Few(_)) = (&*self, other) {
-            let sum = self.sparse()?.checked_add(&other.sparse()?).ok()?;
-            *self = Self::few(sum);
-        } else {
-            let sum = self.all()?.checked_add(&other.all()?).ok()?;
-            *self = Self::Many(Box::new(sum));
-        }
-        Some(())
     }
 }
 
@@ -148,19 +187,17 @@ impl LatencyHistogram {
     /// Adds one duration.
     #[inline]
     pub fn record(&mut self, duration_ns: u64) {
-        // In range by the clamp, so this cannot fail.
-        if self.buckets.increment(duration_ns.min(MAX_VALUE)) {
-            self.count += 1;
-            self.sum_ns += u128::from(duration_ns);
-            self.max_ns = self.max_ns.max(duration_ns);
-        }
+        self.buckets.add(index_of(duration_ns.min(MAX_VALUE)), 1);
+        self.count += 1;
+        self.sum_ns += u128::from(duration_ns);
+        self.max_ns = self.max_ns.max(duration_ns);
     }
 
     /// Bytes of memory that it takes beside itself, about.
     pub(super) fn heap_bytes(&self) -> usize {
         match &self.buckets {
             Buckets::Few(few) => few.len() * size_of::<(u16, u64)>(),
-            Buckets::Many(all) => size_of_val(all.as_slice()),
+            Buckets::Many(rows) => size_of::<Rows>() + size_of_val(rows.rows.as_slice()),
         }
     }
 
@@ -189,20 +226,12 @@ impl LatencyHistogram {
     pub fn quantiles_ns(&self) -> [u64; QUANTILES.len()] {
         let mut found = [const { None }; QUANTILES.len()];
         // The quantiles are constants between 0 and 1, so none of this can fail.
-        match &self.buckets {
-            _ if self.count == 0 => {}
-            Buckets::Many(all) => {
-                let _ = all.quantile_buckets_into(&QUANTILES, &mut found);
-            }
-            few @ Buckets::Few(_) => {
-                let sparse = few.sparse();
-                if let Some(Ok(Some(of))) = sparse.map(|sparse| sparse.quantiles(&QUANTILES)) {
-                    for (quantile, found) in QUANTILES.iter().zip(&mut found) {
-                        *found = Quantile::new(*quantile)
-                            .ok()
-                            .and_then(|q| of.get(&q).cloned());
-                    }
-                }
+        let sparse = self.buckets.sparse().filter(|_| self.count > 0);
+        if let Some(Ok(Some(of))) = sparse.map(|sparse| sparse.quantiles(&QUANTILES)) {
+            for (quantile, found) in QUANTILES.iter().zip(&mut found) {
+                *found = Quantile::new(*quantile)
+                    .ok()
+                    .and_then(|q| of.get(&q).cloned());
             }
         }
         found.map(|bucket| bucket.map_or(0, |bucket| bucket.end().min(self.max_ns)))
@@ -220,11 +249,10 @@ impl LatencyHistogram {
 
     /// Adds all that another one holds.
     pub fn merge(&mut self, other: &Self) {
-        if other.count > 0 && self.buckets.merge(&other.buckets).is_some() {
-            self.count += other.count;
-            self.sum_ns += other.sum_ns;
-            self.max_ns = self.max_ns.max(other.max_ns);
-        }
+        self.buckets.merge(&other.buckets);
+        self.count += other.count;
+        self.sum_ns += other.sum_ns;
+        self.max_ns = self.max_ns.max(other.max_ns);
     }
 
     /// What was added since `earlier`, an older copy of this one.
@@ -233,11 +261,8 @@ impl LatencyHistogram {
         if self.count == earlier.count {
             return Self::default();
         }
-        let Some(buckets) = self.buckets.since(&earlier.buckets) else {
-            return self.clone();
-        };
         let difference = Self {
-            buckets,
+            buckets: self.buckets.since(&earlier.buckets),
             ..Self::default()
         };
         let top_ns = difference.buckets().last().map_or(0, |(end_ns, _)| end_ns);
@@ -384,7 +409,7 @@ mod tests {
             assert_eq!(histogram.count(), number as u64 + 1);
         }
         assert!(matches!(histogram.buckets, super::Buckets::Many(_)));
-        let half = of(&values[..300]);
+        let half = of(&values[..8]);
         assert!(matches!(half.buckets, super::Buckets::Few(_)));
         let rest = histogram.since(&half);
         let mut sum = half.clone();

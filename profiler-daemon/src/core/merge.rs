@@ -139,6 +139,9 @@ impl<'a> Stream<'a> {
     }
 }
 
+/// So many streams are few.
+const FEW: usize = 8;
+
 /// Merges streams; keeps its working memory from one call to the next.
 #[derive(Debug, Default)]
 pub struct Merger {
@@ -183,20 +186,27 @@ impl Merger {
             let number = due.stream();
             let mut left = streams[number].after(self.used[number]);
             let before = left.len();
+            // Before this it is this stream's turn again: what happens at one moment is mostly told in one stream,
+            // and a CPU's records often come in runs. Among many streams it is found out only once one has two
+            // records in a row, since it takes as long as to put one in.
+            let mut rival = if streams.len() <= FEW {
+                self.heads.rival(number)
+            } else {
+                Key(due.0.saturating_add(1))
+            };
             let next_due = loop {
                 if let Some(record) = left.take() {
                     sink(number, record);
                 }
                 let next = key(left.peek(), due.order_ns(), number);
-                // What happens at one moment is mostly told in one stream.
-                if next != due {
+                if next >= rival {
                     let first = self.heads.replace(number, next);
-                    // A CPU's records often come in runs.
                     if first != next || first == Key::NONE {
                         break first;
                     }
-                    due = next;
+                    rival = self.heads.rival(number);
                 }
+                due = next;
             };
             self.used[number] += before - left.len();
             self.floor_ns[number] = due.order_ns();
@@ -229,6 +239,18 @@ impl Tournament {
             self.winners[place] = self.winners[2 * place].min(self.winners[2 * place + 1]);
         }
         self.winners[1]
+    }
+
+    /// The first of all keys but the one with this number, which is the first of all.
+    #[inline]
+    fn rival(&self, number: usize) -> Key {
+        let mut place = self.leaves + number;
+        let mut first = Key::NONE;
+        while place > 1 {
+            first = first.min(self.winners[place ^ 1]);
+            place /= 2;
+        }
+        first
     }
 
     /// Replaces one of the keys, and returns the first of all.

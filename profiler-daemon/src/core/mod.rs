@@ -8,7 +8,7 @@
 //! * [`state`]: what the kernel's state word says.
 //! * `reconstruct`: records to states, thread by thread; `threads` holds who is alive, and `found` is
 //!   what the task iterator says of them.
-//! * `spans`: states to booked time and samples. [`conflict`] names what can be wrong with records and
+//! * `spans`: states to booked time and samples, `straight` of nearly all in a shorter way. [`conflict`] names what can be wrong with records and
 //!   what is done then; `gaps` knows what a loss, and what was left out on
 //!   purpose, puts in doubt; `shedding` counts the latter.
 //! * [`classify`]: what is known of a wait to a [`reason`]; `why` collects it.
@@ -50,6 +50,7 @@ pub mod snapshot;
 mod spans;
 pub mod spent;
 pub mod state;
+mod straight;
 mod tally;
 mod target;
 mod thread;
@@ -109,6 +110,11 @@ impl Core {
             machine: Reconstruction::new(targets),
             watermark_ns: 0,
         }
+    }
+
+    /// Takes the careful way with every record, though most need it not: for tests of the other one.
+    pub fn be_careful(&mut self) {
+        self.machine.spans.is_careful = true;
     }
 
     /// Takes in the threads that one whole pass of the task iterator found; `read_ns` is when the pass

@@ -10,7 +10,7 @@ use profiler_ebpf::Migrate;
 
 use super::quota::{Quota, Quotas};
 use super::spent::Cause;
-use super::thread::{LOST_CPU, NO_MOVES, Thread};
+use super::thread::{LOST_CPU, NO_CPU, NO_MOVES, Thread};
 use super::timeline::{Runner, Timeline};
 
 /// Nanoseconds by cause, in the order of [`Cause::ALL`].
@@ -233,6 +233,14 @@ impl RunQueues {
             _ => book(time_ns, Quota::Left),
         }
     }
+}
+
+/// Whether the stay of a thread that gets this CPU now was on this CPU's queue and no other, and no quota can have
+/// had a part in it.
+#[inline]
+pub(super) fn is_simple(thread: &Thread, cpu: usize) -> bool {
+    let is_here = thread.queue_cpu == NO_CPU || known(thread.queue_cpu) == Some(cpu);
+    is_here && thread.moves == NO_MOVES && !thread.is_throttled && thread.cpu_cgroup == 0
 }
 
 fn known(cpu: u32) -> Option<usize> {

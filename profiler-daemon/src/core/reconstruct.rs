@@ -21,7 +21,7 @@ use super::queue::Arriving;
 use super::ranking::Ranking;
 use super::shedding::Shedding;
 use super::snapshot::{Counts, ThreadSnapshot};
-use super::spans::{Arrival, Spans, Stay};
+use super::spans::{Arrival, Spans};
 use super::spent::Origin;
 use super::state::{StateWord, WaitState};
 use super::target::{Target, TargetSpec};
@@ -283,42 +283,27 @@ impl Reconstruction {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
-        let is_doubted = self.spans.doubt(thread, now_ns).is_some();
-        let mut is_sure = false;
-        match thread.state {
-            _ if !in_order => self.spans.lose(thread, record.ts_ns, now_ns, None),
-            State::Running if thread.running_on() == Some(cpu) => {
-                is_sure = !is_doubted;
-                self.spans.settle_open(thread, now_ns);
-            }
-            State::Running => {
-                self.spans
-                    .contradict(thread, now_ns, None, Conflict::RanElsewhere);
-            }
-            State::Queued(_) | State::Waiting(_) => {
-                self.spans
-                    .contradict(thread, now_ns, None, Conflict::MissedSwitchIn);
-            }
-            State::Unknown => self.spans.settle_open(thread, now_ns),
-        }
-        if !is_sure {
-            thread.forget_counts();
-        }
+        let preempted = record.flags & switch_flags::PREEMPT != 0;
+        let state = StateWord::read(u32::from(record.prev_state), preempted);
+        let is_voluntary = state != StateWord::Runnable;
+        let ts_ns = record.ts_ns;
+        let (now_ns, in_order) = if self.spans.leave_straight(thread, cpu, ts_ns, is_voluntary) {
+            (ts_ns, true)
+        } else {
+            let left = self.spans.leave(thread, cpu, ts_ns);
+            self.spans.ledger.book(thread, |figures| {
+                figures.voluntary += u64::from(is_voluntary);
+                figures.involuntary += u64::from(!is_voluntary);
+            });
+            left
+        };
         let left_ns = if in_order { now_ns } else { NEVER };
         thread.cpu = u32::try_from(cpu).unwrap_or(NO_CPU);
         thread.proven_ns = now_ns;
         thread.forget_stay();
         thread.left_ns = left_ns;
-        thread.departed_ns = record.ts_ns;
+        thread.departed_ns = ts_ns;
         thread.is_unstamped = false;
-        let preempted = record.flags & switch_flags::PREEMPT != 0;
-        let state = StateWord::read(u32::from(record.prev_state), preempted);
-        let is_voluntary = state != StateWord::Runnable;
-        self.spans.ledger.book(thread, |figures| {
-            figures.voluntary += u64::from(is_voluntary);
-            figures.involuntary += u64::from(!is_voluntary);
-        });
         self.spans.queues.begin_stay(thread, NO_CPU);
         thread.is_throttled = record.flags & switch_flags::PREV_THROTTLED != 0;
         match state {
@@ -347,49 +332,45 @@ impl Reconstruction {
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        self.spans.queues.arriving = Arriving {
-            cpu: Some(cpu),
-            throttled_ns: throttled
-                .filter(|its| its.tid == thread.tid)
-                .map(|its| its.since_ns..its.until_ns.max(its.since_ns)),
-        };
         self.evidence.refine(thread);
         let was = (thread.state, thread.since_ns);
-        let (now_ns, in_order) = self.spans.in_order(thread, record.ts_ns);
         let has = |flag: u8| record.flags & flag != 0;
-        let arrival = Arrival {
-            now_ns,
+        let mut arrival = Arrival {
+            now_ns: record.ts_ns,
             runs: has(switch_flags::NEXT_COUNTED).then_some(record.next_runs),
             delay_ns: has(switch_flags::NEXT_STAMPED).then_some(record.next_delay_ns),
             unqueued: has(switch_flags::NEXT_UNQUEUED),
         };
         self.spans.counts = Some(arrival.runs.is_some());
         self.spans.stamped |= arrival.delay_ns.is_some();
-        let stay = if in_order {
-            self.spans.end_offcpu(thread, &arrival)
+        let number = u32::try_from(cpu).unwrap_or(NO_CPU);
+        let has_moved = thread.cpu != number && thread.cpu != NO_CPU;
+        let straight = if throttled.is_some() {
+            None
         } else {
-            self.spans
-                .lose(thread, record.ts_ns, now_ns, arrival.delay_ns);
-            Stay::default()
+            self.spans.arrive_straight(thread, cpu, &arrival, has_moved)
         };
-        self.spans.sample(thread, now_ns, &stay);
+        let stay = straight.unwrap_or_else(|| {
+            self.spans.queues.arriving = Arriving {
+                cpu: Some(cpu),
+                throttled_ns: throttled
+                    .filter(|its| its.tid == thread.tid)
+                    .map(|its| its.since_ns..its.until_ns.max(its.since_ns)),
+            };
+            self.spans.arrive(thread, &mut arrival, has_moved)
+        });
         self.look_back(slot, cpu, was, &arrival, &stay);
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        self.spans.queues.arriving = Arriving::default();
-        let quotas = &mut self.spans.queues.quotas;
-        quotas.runs(thread.cpu_cgroup, cpu, now_ns);
-        self.spans.queues.begin_stay(thread, NO_CPU);
+        let now_ns = arrival.now_ns;
+        let queues = &mut self.spans.queues;
+        queues.arriving = Arriving::default();
+        queues.quotas.runs(thread.cpu_cgroup, cpu, now_ns);
+        queues.begin_stay(thread, NO_CPU);
         thread.is_throttled = false;
-        let cpu = u32::try_from(cpu).unwrap_or(NO_CPU);
-        if thread.cpu != cpu && thread.cpu != NO_CPU {
-            self.spans
-                .ledger
-                .book(thread, |figures| figures.migrations += 1);
-        }
         thread.state = State::Running;
-        thread.cpu = cpu;
+        thread.cpu = number;
         thread.proven_ns = now_ns;
         thread.forget_stay();
         thread.runs = arrival.runs;

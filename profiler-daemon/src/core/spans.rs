@@ -21,11 +21,11 @@ use super::units::UnitNumber;
 /// The kernel's delay and ours may differ by this much, or by one part in a hundred: the time in
 /// which a queued thread is on its way from one run queue to another is in ours only, and the clocks
 /// of two run queues are not read at the same moment.
-const DELAY_TOLERANCE_NS: u64 = 20_000;
+pub(super) const DELAY_TOLERANCE_NS: u64 = 20_000;
 
 /// Of a stay on a run queue that concerns no target, this many stints are looked at for who had the CPU;
 /// the rest of it counts for nobody.
-const HOST_STEPS: usize = 16;
+pub(super) const HOST_STEPS: usize = 16;
 
 /// What a stretch of time is to be booked as. A stay on a run queue is divided when it is booked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,8 @@ pub(super) struct Spans {
     pub(super) counts: Option<bool>,
     /// The kernel does not count runs without a stamp (some record said so).
     skips_unqueued: bool,
+    /// Nothing takes the straight way.
+    pub(super) is_careful: bool,
 }
 
 /// What a record says of a thread that gets a CPU.
@@ -419,9 +421,58 @@ impl Spans {
         Wholeness::Proven
     }
 
+    /// A thread leaves a CPU: books what it did, and says as of when it left, and whether in order.
+    pub(super) fn leave(&mut self, thread: &mut Thread, cpu: usize, ts_ns: u64) -> (u64, bool) {
+        let (now_ns, in_order) = self.in_order(thread, ts_ns);
+        let is_doubted = self.doubt(thread, now_ns).is_some();
+        let mut is_sure = false;
+        match thread.state {
+            _ if !in_order => self.lose(thread, ts_ns, now_ns, None),
+            State::Running if thread.running_on() == Some(cpu) => {
+                is_sure = !is_doubted;
+                self.settle_open(thread, now_ns);
+            }
+            State::Running => {
+                self.contradict(thread, now_ns, None, Conflict::RanElsewhere);
+            }
+            State::Queued(_) | State::Waiting(_) => {
+                self.contradict(thread, now_ns, None, Conflict::MissedSwitchIn);
+            }
+            State::Unknown => self.settle_open(thread, now_ns),
+        }
+        if !is_sure {
+            thread.forget_counts();
+        }
+        (now_ns, in_order)
+    }
+
+    /// A thread gets a CPU, as of when it can count: books what it did since it left the last one, and takes the
+    /// samples of that.
+    pub(super) fn arrive(
+        &mut self,
+        thread: &mut Thread,
+        arrival: &mut Arrival,
+        has_moved: bool,
+    ) -> Stay {
+        let ts_ns = arrival.now_ns;
+        let (now_ns, in_order) = self.in_order(thread, ts_ns);
+        arrival.now_ns = now_ns;
+        let stay = if in_order {
+            self.end_offcpu(thread, arrival)
+        } else {
+            self.lose(thread, ts_ns, now_ns, arrival.delay_ns);
+            Stay::default()
+        };
+        self.sample(thread, now_ns, &stay);
+        if has_moved {
+            self.ledger.book(thread, |figures| figures.migrations += 1);
+        }
+        stay
+    }
+
     /// A thread gets a CPU: books the time since it left the last one, and says which samples can be
     /// taken of it.
-    pub(super) fn end_offcpu(&mut self, thread: &mut Thread, arrival: &Arrival) -> Stay {
+    fn end_offcpu(&mut self, thread: &mut Thread, arrival: &Arrival) -> Stay {
         let now_ns = arrival.now_ns;
         let wholeness = self.wholeness(thread, arrival);
         match (thread.state, wholeness) {
@@ -536,7 +587,7 @@ impl Spans {
     ///
     /// A target has a sample only of what began after the thread came to it.
     #[inline]
-    pub(super) fn sample(&mut self, thread: &mut Thread, now_ns: u64, stay: &Stay) {
+    fn sample(&mut self, thread: &mut Thread, now_ns: u64, stay: &Stay) {
         self.ledger.book_from(thread, |figures, from_ns| {
             let seen = |began_ns: &u64| *began_ns >= from_ns;
             if let Some(queued_ns) = stay.queued_ns.filter(seen) {
@@ -553,6 +604,7 @@ impl Spans {
 }
 
 /// Whether two figures for the same run-queue delay differ by more than clocks explain.
-fn disagree(ours_ns: u64, kernel_ns: u64) -> bool {
+#[inline]
+pub(super) fn disagree(ours_ns: u64, kernel_ns: u64) -> bool {
     ours_ns.abs_diff(kernel_ns) > DELAY_TOLERANCE_NS.max(ours_ns / 100)
 }

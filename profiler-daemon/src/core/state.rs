@@ -110,9 +110,14 @@ impl StateWord {
     /// `preempted` is the tracepoint's argument: a thread that was preempted is runnable whatever its
     /// word says, since it may have been on its way to sleep.
     #[must_use]
+    #[inline]
     pub fn read(word: u32, preempted: bool) -> Self {
         if preempted {
             return Self::Runnable;
+        }
+        // Nearly all sleep like this.
+        if word == INTERRUPTIBLE {
+            return Self::Waiting(WaitState::Sleeping);
         }
         if word & DEAD != 0 {
             return Self::Dead;

@@ -63,7 +63,7 @@ pub struct TargetSpec {
     pub name: String,
     /// Its threads.
     pub selector: Selector,
-    /// Whether each thread gets figures of its own (some 80 KiB once it has waited), or only the
+    /// Whether each thread gets figures of its own (some 80 KiB at most, once it has waited), or only the
     /// target as a whole.
     pub per_thread: bool,
 }
@@ -194,6 +194,15 @@ impl Ledger {
     #[inline]
     pub(super) fn book(&mut self, thread: &mut Thread, mut entry: impl FnMut(&mut Figures)) {
         self.book_from(thread, |figures, _| entry(figures));
+    }
+
+    /// Does the same to all figures that a thread without a target counts for.
+    #[inline]
+    pub(super) fn book_plain(&mut self, thread: &Thread, mut entry: impl FnMut(&mut Figures)) {
+        entry(&mut self.host);
+        if let Some(figures) = self.units.figures(thread.unit) {
+            entry(figures);
+        }
     }
 
     /// Does the same to all figures that a thread counts for, and says from when on it does so.

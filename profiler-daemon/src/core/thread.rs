@@ -94,49 +94,37 @@ impl std::fmt::Debug for Comm {
 
 /// Everything known of one thread, flat; a thread of a target has its figures beside it.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, and any of them can go with any other"
-)]
+#[repr(C)]
 pub(super) struct Thread {
+    // What every switch asks for comes first, so that it lies in few lines of the cache.
     /// From when on the open span is still to be booked.
     pub(super) since_ns: u64,
-    /// From when on its time counts for the host.
-    pub(super) met_ns: u64,
     /// From when on its time counts for its target.
     pub(super) observed_from_ns: u64,
-    /// When it left the CPU, if that was seen in this window; else [`NEVER`].
-    pub(super) left_ns: u64,
-    /// Time of the record of its last leaving a CPU, whatever is made of it; 0 if there was none. Names
-    /// the wait to those who saw it.
-    pub(super) departed_ns: u64,
     /// When it was put on the run queue, if that was seen in this window; else [`NEVER`].
     pub(super) woken_ns: u64,
+    /// No loss before this time puts its state in doubt.
+    pub(super) proven_ns: u64,
+    /// When it left the CPU, if that was seen in this window; else [`NEVER`].
+    pub(super) left_ns: u64,
     /// When it was last woken though, as far as known, it did not wait by then; else [`NEVER`].
     pub(super) rewoken_ns: u64,
     /// The kernel's cumulative run-queue delay when it last got a CPU; else [`NEVER`].
     pub(super) delay_ns: u64,
-    /// No loss before this time puts its state in doubt.
-    pub(super) proven_ns: u64,
+    /// Time of the record of its last leaving a CPU, whatever is made of it; 0 if there was none. Names
+    /// the wait to those who saw it.
+    pub(super) departed_ns: u64,
+    /// From when on its time counts for the host.
+    pub(super) met_ns: u64,
     /// Time on a CPU that was booked since it was met.
     pub(super) ran_ns: u64,
     /// Time on run queues that was booked since it was met.
     pub(super) queued_ns: u64,
-    pub(super) start_ns: u64,
     /// Number of the thread in this run: unlike an id or an identity never used again.
     pub(super) serial: u64,
-    /// The account of a thread that belongs to a target.
-    pub(super) account: Option<Box<Account>>,
-    /// How long others waited for a CPU that it had.
-    pub(super) inflicted_ns: u64,
-    /// Number of its last stay in [`super::history::History`]; 0 if there is none.
-    pub(super) last_stay: u64,
     /// Its cgroup of the cpu controller, where groups are throttled as a whole; else 0.
     pub(super) cpu_cgroup: u64,
-    pub(super) comm: Comm,
     pub(super) tid: u32,
-    pub(super) tgid: u32,
-    pub(super) parent_tgid: u32,
     /// CPU that it is on or was last on; [`NO_CPU`] if that is not known.
     pub(super) cpu: u32,
     /// CPU whose run queue it was put on; [`NO_CPU`] if that is not known, [`LOST_CPU`] if it moved unseen.
@@ -144,27 +132,38 @@ pub(super) struct Thread {
     /// Where its moves to other CPUs are kept, while it is queued or about to be; [`NO_MOVES`] if there are
     /// none.
     pub(super) moves: u32,
-    /// What was last about to wake it; it is of the wait whose switch-in reads [`Self::waker_runs`].
-    pub(super) waker: Waker,
-    pub(super) waker_runs: u16,
-    /// Time that was booked as unknown since it was met, in microseconds, rounded up; it may wrap around.
-    pub(super) unknown_us: u32,
+    pub(super) state: State,
     /// `next_runs` of its last switch-in, if no run since can have been missed.
     pub(super) runs: Option<u16>,
     /// The unit that its process belongs to.
     pub(super) unit: UnitNumber,
     /// The target that it belongs to.
     pub(super) target: Option<u16>,
-    pub(super) state: State,
     /// The kernel had no stamp when it last got a CPU, and may not have counted that run.
     pub(super) unqueued: bool,
     /// It lost the CPU on its way to sleep, so the kernel has no stamp and may not count the next run.
     pub(super) is_unstamped: bool,
+    /// It left the CPU because of a quota.
+    pub(super) is_throttled: bool,
+    /// What was last about to wake it; it is of the wait whose switch-in reads [`Self::waker_runs`].
+    pub(super) waker: Waker,
+    pub(super) waker_runs: u16,
+    /// How long others waited for a CPU that it had.
+    pub(super) inflicted_ns: u64,
+    // And this what only some ask for.
+    pub(super) start_ns: u64,
+    /// The account of a thread that belongs to a target.
+    pub(super) account: Option<Box<Account>>,
+    /// Number of its last stay in [`super::history::History`]; 0 if there is none.
+    pub(super) last_stay: u64,
+    pub(super) comm: Comm,
+    pub(super) tgid: u32,
+    pub(super) parent_tgid: u32,
+    /// Time that was booked as unknown since it was met, in microseconds, rounded up; it may wrap around.
+    pub(super) unknown_us: u32,
     /// It has taken over its leader's id, and the exec that this belongs to is still to come.
     pub(super) is_exchanged: bool,
     pub(super) kthread: bool,
-    /// It left the CPU because of a quota.
-    pub(super) is_throttled: bool,
 }
 
 /// No CPU is known.

@@ -132,19 +132,25 @@ impl Timeline {
         let Some(its) = self.cpus.get_mut(cpu) else {
             return;
         };
-        let last = its.stints.back().copied();
-        let (from_ns, before) = last.map_or((ts_ns, Tally::default()), |last| {
-            let from_ns = ts_ns.max(last.from_ns);
-            (from_ns, its.tally(&last, from_ns))
-        });
+        let (from_ns, before) = match its.stints.back() {
+            Some(last) => {
+                let from_ns = ts_ns.max(last.from_ns);
+                (from_ns, its.tally(last, from_ns))
+            }
+            None => (ts_ns, Tally::default()),
+        };
         let Cpu {
             stints,
             marks,
             unmarked,
             ..
         } = its;
-        while stints.len() >= self.bound {
+        if stints.len() >= self.bound {
             stints.pop_front();
+            // The bound falls as CPUs come.
+            while stints.len() >= self.bound {
+                stints.pop_front();
+            }
         }
         stints.push_back(Stint {
             from_ns,
@@ -207,6 +213,22 @@ impl Timeline {
             used.unknown_ns = end_ns - time_ns.start;
             return used;
         };
+        // Mostly who has the CPU now had it all the time.
+        if let Some(last) = cpu.stints.back()
+            && last.from_ns <= time_ns.start
+            && !cpu.was_interrupted_since(time_ns.start)
+        {
+            let duration_ns = end_ns - time_ns.start;
+            match last.holder {
+                Holder::Idle => used.idle_ns = duration_ns,
+                Holder::Unknown => used.unknown_ns = duration_ns,
+                Holder::Thread(runner) => {
+                    used.busy_ns = duration_ns;
+                    visit(runner, duration_ns);
+                }
+            }
+            return used;
+        }
         let newest = place_before(&cpu.stints, end_ns);
         let mut left = None;
         for stint in cpu.stints.range(..newest).rev().take(steps) {
@@ -271,13 +293,19 @@ impl Cpu {
         }
     }
 
+    #[inline]
+    fn was_interrupted_since(&self, ts_ns: u64) -> bool {
+        let last = self.interrupted.back();
+        last.is_some_and(|its| its.until_ns > ts_ns)
+    }
+
     /// How long it was in interrupts within this time, with the kinds told to `visit`.
     #[inline]
     fn name_interrupts(&self, time_ns: Range<u64>, visit: &mut impl FnMut(Runner, u64)) -> u64 {
-        let is_over = |its: &Interrupted| its.until_ns <= time_ns.start;
-        if self.interrupted.back().is_none_or(is_over) {
+        if !self.was_interrupted_since(time_ns.start) {
             return 0;
         }
+        let is_over = |its: &Interrupted| its.until_ns <= time_ns.start;
         let mut sum_ns = 0;
         let later = self
             .interrupted

@@ -101,6 +101,14 @@ pub(super) fn call_of(record: &Switch) -> Call {
 
 /// Why the outgoing thread of a switch waits, as far as the switch tells.
 pub(super) fn wait_of(record: &Switch, state: WaitState) -> Wait {
+    const ALL: u8 =
+        switch_flags::PREV_SYSCALL | switch_flags::PREV_IOWAIT | switch_flags::PREV_KTHREAD;
+    if record.flags & ALL == switch_flags::PREV_SYSCALL
+        && state == WaitState::Sleeping
+        && let Some(wait) = classify::asleep_in(record.prev_syscall)
+    {
+        return wait;
+    }
     classify(&classify::Evidence {
         state,
         iowait: record.flags & switch_flags::PREV_IOWAIT != 0,
@@ -251,11 +259,12 @@ impl Reconstruction {
         if self.spans.held.is_empty() {
             return;
         }
-        let mut held = std::mem::take(&mut self.spans.held);
-        for its in held.drain(..) {
-            self.charge_one(&its);
+        let mut place = 0;
+        while let Some(&held) = self.spans.held.get(place) {
+            self.charge_one(&held);
+            place += 1;
         }
-        self.spans.held = held;
+        self.spans.held.clear();
     }
 
     fn charge_one(&mut self, held: &Held) {
@@ -351,6 +360,10 @@ impl Reconstruction {
         else {
             return;
         };
+        // Only who watches somebody asks what others did.
+        if self.spans.ledger.targets.is_empty() {
+            return;
+        }
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };

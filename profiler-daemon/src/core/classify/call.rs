@@ -93,7 +93,7 @@ fn known(number: u16) -> Option<&'static str> {
 }
 
 /// The numbers that a table is made for; those of all architectures are smaller.
-const NUMBERS: u16 = 1024;
+pub(super) const NUMBERS: u16 = 1024;
 
 type Row = [Option<(bool, Reason)>; FileKind::COUNT];
 

@@ -14,6 +14,8 @@ pub mod syscalls;
 pub use call::Call;
 pub use symbols::{RuleId, Stack};
 
+use std::sync::LazyLock;
+
 use super::reason::Reason;
 use super::state::WaitState;
 
@@ -194,6 +196,27 @@ impl Wait {
             symbol: stack.found(),
         })
     }
+}
+
+/// What a thread waits in that sleeps in this system call, when nothing else is known: what nearly every wait
+/// begins as. `None` if it is not the number of a call, and rather to be asked of [`classify`].
+#[must_use]
+#[inline]
+pub fn asleep_in(number: u16) -> Option<Wait> {
+    static WAITS: LazyLock<Vec<Wait>> = LazyLock::new(|| {
+        let wait = |number| {
+            classify(&Evidence {
+                state: WaitState::Sleeping,
+                iowait: false,
+                kthread: false,
+                call: Call::from_wire(number),
+                file: FileKind::NotKnown,
+                symbol: None,
+            })
+        };
+        (0..call::NUMBERS).map(wait).collect()
+    });
+    WAITS.get(usize::from(number)).copied()
 }
 
 /// Says why a thread waited.
