@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::feed::{Feeder, Run};
+use model::shed::Plan;
 use model::{Config, Kernel, Random, faults};
 use profiler_ebpf::{RawRecord, Switch, WIRE_VERSION, Wakeup};
 use proptest::prelude::*;
@@ -179,6 +180,29 @@ proptest! {
         prop_assert_eq!(damage, Damage::default());
         prop_assert_eq!(last, facts(99));
         prop_assert_eq!(format!("{:?}", core.snapshot()), live);
+    }
+
+    /// Which threads' records were left out meanwhile is in the stream, so a recording knows it, too.
+    #[test]
+    fn a_recording_of_a_shed_storm_makes_the_same_figures(
+        seed in any::<u64>(),
+        steps in 100usize..600,
+        changes in 1usize..6,
+    ) {
+        let config = Config { groups: false, ..Config::small(Kernel::Both) };
+        let mut run = Run::new(config, seed, steps);
+        let time_ns = run.start_ns + 1..run.end_ns + 1;
+        let mut plan = Plan::new(&mut Random::new(seed), config.cpus, time_ns, changes);
+        plan.carry_out(&mut run.machine, run.end_ns);
+        let path = path("shed");
+        let (live, _) = record(&run, seed, settings(&path));
+        let bytes = fs::read(&path).expect("it was just written");
+        fs::remove_file(&path).expect("it was just read");
+        let (core, _, damage) = replayed(&bytes).expect("it is whole");
+        let snapshot = core.snapshot();
+        prop_assert_eq!(damage, Damage::default());
+        prop_assert_eq!(snapshot.counts.shed.total(), plan.left_out);
+        prop_assert_eq!(format!("{snapshot:?}"), live);
     }
 
     #[test]
