@@ -7,10 +7,11 @@ use clap_complete::CompleteEnv;
 use schedscope::cli::{Cli, Command};
 use schedscope::completion::VARIABLE;
 use schedscope::exit::{Exit, Failure};
-use schedscope::source::exhausted;
+use schedscope::source::{exhausted, memory};
 use schedscope::{daemon, generate};
 
 fn main() -> ExitCode {
+    memory::keep_little();
     // A shell that completes a command line asks with a variable; that ends the process, too.
     CompleteEnv::with_factory(generate::completed)
         .var(VARIABLE)

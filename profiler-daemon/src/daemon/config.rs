@@ -257,7 +257,7 @@ impl Default for Probes {
 impl Default for Drain {
     fn default() -> Self {
         Self {
-            max_interval: Duration::from_millis(500),
+            max_interval: Duration::from_secs(1),
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::identity::{Keeper, keeper::LEARN_EVERY};
 use crate::recording::{Intake, Tape};
 use crate::source::evidence::EvidenceTargets;
 use crate::source::quotas::groups_with_quota;
-use crate::source::{Kernel, Options, ThreadsError, pids, procfs};
+use crate::source::{Kernel, Options, ThreadsError, memory, pids, procfs};
 
 /// A record is visible at the latest this long after the time that it carries: the scheduler reads its
 /// clock before it chooses the next thread, and may do some balancing in between. One that is later
@@ -150,15 +150,15 @@ impl Engine {
         tape: Option<Tape>,
     ) -> anyhow::Result<Self> {
         // Read while the probes are loaded: both take a while.
-        let witness = Witness::new(options.stacks.is_some());
+        let mut witness = Witness::new(options.stacks.is_some());
         let user_stacks = if options.user_stacks {
             Some(UserStacks::start().context("cannot start the thread that names user stacks")?)
         } else {
             None
         };
-        // From here on rings fill.
         let hurry = Hurry::begin();
-        let kernel = Kernel::start(options)?;
+        // Rings begin to fill only when the names are there: a storm fills them faster than names are read.
+        let kernel = Kernel::start_when(options, &mut || witness.await_names())?;
         let mut engine = Self {
             hurry: Some(hurry),
             intake: Intake::new(Core::new(targets), tape),
@@ -188,19 +188,20 @@ impl Engine {
             engine.read_quotas_at = Some(Instant::now());
         }
         engine.read_quotas();
-        engine.witness.await_names();
         let found = engine
             .read_threads()
             .context("cannot read which threads there are")?;
         engine.hidden = found.hidden;
         let start_ns = *found.read_ns.end();
         engine.intake.found(&found.threads, found.read_ns);
+        drop(found.threads);
         // Everything that happened while they were read must be in before the window begins.
         std::thread::sleep(Duration::from_nanos(SLACK_NS));
         engine.drain_to(start_ns);
         engine.intake.begin_window();
         engine.watch();
         engine.look_at_waits(start_ns);
+        memory::give_back();
         Ok(engine)
     }
 

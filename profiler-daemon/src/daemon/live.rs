@@ -19,7 +19,7 @@ use crate::sink::screen::{About, Model, Palette, Screen, Step, draw, lines};
 use crate::sink::text::TextOptions;
 
 /// The first figures come after this time, so that there is something to see.
-const FIRST: Duration = Duration::from_millis(250);
+const FIRST: Duration = Duration::from_millis(20);
 
 /// Ticks between two verdicts.
 const JUDGE_EVERY: u64 = 2;

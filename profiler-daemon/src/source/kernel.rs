@@ -175,6 +175,12 @@ impl Kernel {
     ///
     /// What tells why threads wait is left out where the host can't do it; [`Self::lacks`] says so.
     pub fn start(options: &Options) -> Result<Self, StartError> {
+        Self::start_when(options, &mut || {})
+    }
+
+    /// The same, and waits for this before it attaches the probes that fill the rings: from then on somebody has to
+    /// empty them. Loading them takes a while, too, and is done before. It may be waited for twice.
+    pub fn start_when(options: &Options, is_ready: &mut dyn FnMut()) -> Result<Self, StartError> {
         let reduced = Options {
             syscalls: false,
             wakers: false,
@@ -183,10 +189,10 @@ impl Kernel {
             user_stacks: false,
             ..*options
         };
-        match Self::start_with(options) {
+        match Self::start_with(options, is_ready) {
             // The switches' probe was refused: perhaps for what it was to do in addition.
             Err(StartError::Internal { reason, .. }) if *options != reduced => {
-                let mut kernel = Self::start_with(&reduced)?;
+                let mut kernel = Self::start_with(&reduced, is_ready)?;
                 kernel.lacks.push(Lack {
                     what: "reasons of waits",
                     consequence: "system calls, wakers, throttling and evidence are not recorded",
@@ -198,7 +204,7 @@ impl Kernel {
         }
     }
 
-    fn start_with(options: &Options) -> Result<Self, StartError> {
+    fn start_with(options: &Options, is_ready: &mut dyn FnMut()) -> Result<Self, StartError> {
         let mut loaded = load::prepare(*options)?;
         let cpus = loaded.cpus;
         // Mapped, and where need be erased, before the first record can be written.
@@ -226,12 +232,15 @@ impl Kernel {
             tracepoint: programs::SCHED_SWITCH,
             program: loaded.switch_program,
         });
+        for hook in &hooks {
+            loaded.load(hook)?;
+        }
         // What tells why threads wait comes before the switches that it goes with.
         let why::Attached {
             hooks: why_hooks,
             open_waits,
             lacks,
-        } = why::attach(&mut loaded);
+        } = why::attach(&mut loaded, is_ready);
         for hook in &hooks {
             loaded.attach(hook)?;
         }

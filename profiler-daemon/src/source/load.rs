@@ -202,8 +202,8 @@ impl Loaded {
         }
     }
 
-    /// Loads a program and attaches it to its tracepoint.
-    pub(crate) fn attach(&mut self, hook: &Hook) -> Result<(), StartError> {
+    /// Loads a program for its tracepoint. It does nothing before it is attached.
+    pub(crate) fn load(&mut self, hook: &Hook) -> Result<(), StartError> {
         let Hook {
             tracepoint,
             program,
@@ -217,7 +217,16 @@ impl Loaded {
                     tracepoint,
                 },
                 _ => refused(&format!("load the probe of {tracepoint}"), &error),
-            })?;
+            })
+    }
+
+    /// Attaches a program that is loaded to its tracepoint.
+    pub(crate) fn attach(&mut self, hook: &Hook) -> Result<(), StartError> {
+        let Hook {
+            tracepoint,
+            program,
+        } = *hook;
+        let program: &mut BtfTracePoint = find(&mut self.ebpf, program)?;
         program
             .attach()
             .map(drop)

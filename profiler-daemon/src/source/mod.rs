@@ -12,6 +12,7 @@
 //! * [`quotas`] reads which cgroups have a CPU quota, where the kernel does not tell when one is used up.
 //! * `threads` reads which threads there are, [`procfs`] those that it is not shown; `clock` relates the records' time to other clocks;
 //!   `stats` says what the probes cost.
+//! * [`memory`] gives back what that took.
 //! * [`Kernel`] is all of that together.
 //! * [`check`] says what this host has of what that takes; `trial` tries some of it out.
 
@@ -27,6 +28,11 @@ mod kernel;
 mod load;
 #[expect(unsafe_code, reason = "mappings are raw memory")]
 mod map;
+#[cfg_attr(
+    target_env = "gnu",
+    expect(unsafe_code, reason = "the allocator belongs to the C library")
+)]
+pub mod memory;
 pub mod pids;
 pub mod procfs;
 mod protocol;

@@ -1,7 +1,6 @@
 //! Names of the kernel's functions, from /proc/kallsyms.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io::{self, BufRead, BufReader},
     os::fd::AsFd,
@@ -29,7 +28,8 @@ pub enum SymbolsError {
     Hidden,
 }
 
-/// Kernel functions by address. Names that occur often are kept once.
+/// Kernel functions by address: some 5 MiB. Names that occur several times are kept as often, since finding that
+/// out takes longer than all the rest, and `attach` waits for it.
 #[derive(Clone, Debug, Default)]
 pub struct Symbols {
     /// Where functions begin, in ascending order.
@@ -70,27 +70,17 @@ impl Symbols {
     /// Reads a list in the form of /proc/kallsyms: address, type, name, and for a module's symbol the
     /// module's name in brackets. Only code is kept. Lines of another form are skipped.
     pub fn parse(mut list: impl BufRead) -> io::Result<Self> {
-        let mut found = Vec::new();
-        let mut interned: HashMap<String, (u32, u16)> = HashMap::new();
+        let mut found: Vec<(u64, (u32, u16))> = Vec::new();
         let mut names = String::new();
         let mut line = String::new();
         while list.read_line(&mut line)? != 0 {
             if let Some((address, name)) = code(&line) {
-                let place = match interned.get(name) {
-                    Some(&place) => Some(place),
-                    None => {
-                        let start = u32::try_from(names.len());
-                        let length = u16::try_from(name.len());
-                        if let (Ok(start), Ok(length)) = (start, length) {
-                            names.push_str(name);
-                            interned.insert(name.to_owned(), (start, length));
-                            Some((start, length))
-                        } else {
-                            None
-                        }
-                    }
-                };
-                found.extend(place.map(|place| (address, place)));
+                let start = u32::try_from(names.len());
+                let length = u16::try_from(name.len());
+                if let (Ok(start), Ok(length)) = (start, length) {
+                    names.push_str(name);
+                    found.push((address, (start, length)));
+                }
             }
             line.clear();
         }

@@ -282,8 +282,11 @@ pub(crate) struct Attached {
     pub(crate) lacks: Vec<Lack>,
 }
 
-/// Loads and attaches what is turned on.
-pub(crate) fn attach(loaded: &mut Loaded) -> Attached {
+/// Loads and attaches what is turned on. Everything is loaded, and `is_ready` has returned, before the first probe
+/// is attached that writes records.
+pub(crate) fn attach(loaded: &mut Loaded, is_ready: &mut dyn FnMut()) -> Attached {
+    const MIGRATIONS: [&str; 1] = [programs::SCHED_MIGRATE_TASK];
+    const WAKING: [&str; 1] = [programs::SCHED_WAKING];
     let config = loaded.why.config;
     let mut lacks = std::mem::take(&mut loaded.why.lacks);
     let mut hooks = Vec::new();
@@ -329,34 +332,39 @@ pub(crate) fn attach(loaded: &mut Loaded) -> Attached {
             }
         }
     }
-    if loaded.why.migrations {
-        let migrations = [programs::SCHED_MIGRATE_TASK];
-        settle(
-            "migrations",
-            "a thread that goes from one run queue to another is seen only when it runs there",
-            attach_all::<BtfTracePoint>(loaded, &migrations).map_err(said),
-        );
-    }
-    if config.wakers != 0 || config.evidence != 0 {
-        let waking = [programs::SCHED_WAKING];
-        settle(
-            "wakers and evidence",
-            "who wakes a thread is not known, nor what it waited in",
-            attach_all::<BtfTracePoint>(loaded, &waking).map_err(said),
-        );
-    }
     let open_waits = config.evidence != 0
         && match loaded.load_iterator(programs::OPEN_WAITS) {
             Ok(()) => true,
             Err(error) => {
-                lacks.push(Lack {
-                    what: "evidence of waits that have not ended",
-                    consequence: "what a thread waits in is known only when the wait has ended",
-                    reason: chain(&error),
-                });
+                settle(
+                    "evidence of waits that have not ended",
+                    "what a thread waits in is known only when the wait has ended",
+                    Err(chain(&error)),
+                );
                 false
             }
         };
+    let migrations = loaded.why.migrations;
+    let migrations = migrations.then(|| load_all::<BtfTracePoint>(loaded, &MIGRATIONS));
+    let waking = config.wakers != 0 || config.evidence != 0;
+    let waking = waking.then(|| load_all::<BtfTracePoint>(loaded, &WAKING));
+    is_ready();
+    if let Some(result) = migrations {
+        let result = result.and_then(|()| attach_loaded::<BtfTracePoint>(loaded, &MIGRATIONS));
+        settle(
+            "migrations",
+            "a thread that goes from one run queue to another is seen only when it runs there",
+            result.map(|()| &MIGRATIONS[..]).map_err(said),
+        );
+    }
+    if let Some(result) = waking {
+        let result = result.and_then(|()| attach_loaded::<BtfTracePoint>(loaded, &WAKING));
+        settle(
+            "wakers and evidence",
+            "who wakes a thread is not known, nor what it waited in",
+            result.map(|()| &WAKING[..]).map_err(said),
+        );
+    }
     Attached {
         hooks,
         open_waits,
@@ -429,13 +437,31 @@ where
     P: Attach,
     for<'a> &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
+    load_all::<P>(loaded, names)?;
+    attach_loaded::<P>(loaded, names)?;
+    Ok(names)
+}
+
+fn load_all<P>(loaded: &mut Loaded, names: &[&'static str]) -> Result<(), ProgramError>
+where
+    P: Attach,
+    for<'a> &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     for name in names {
         program::<P>(&mut loaded.ebpf, name)?.load(name, &loaded.types)?;
     }
+    Ok(())
+}
+
+fn attach_loaded<P>(loaded: &mut Loaded, names: &[&'static str]) -> Result<(), ProgramError>
+where
+    P: Attach,
+    for<'a> &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     for name in names {
         program::<P>(&mut loaded.ebpf, name)?.attach()?;
     }
-    Ok(names)
+    Ok(())
 }
 
 fn program<'a, P>(ebpf: &'a mut aya::Ebpf, name: &str) -> Result<&'a mut P, ProgramError>

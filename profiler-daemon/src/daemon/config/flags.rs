@@ -26,7 +26,7 @@ pub struct Overrides {
     #[arg(long, value_name = "NAME=KIND:VALUE", value_parser = parse_target)]
     pub target: Vec<Target>,
 
-    /// Longest time between two drains of the rings [default: 500ms]
+    /// Longest time between two drains of the rings [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = parse_drain_interval)]
     pub drain_interval: Option<Duration>,
 

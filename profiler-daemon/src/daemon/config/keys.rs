@@ -116,7 +116,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "drain.max_interval",
-        value: "\"500ms\"",
+        value: "\"1s\"",
         values: "duration, 1ms to 10s",
         flag: "--drain-interval",
         live: true,
