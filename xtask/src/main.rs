@@ -3,6 +3,7 @@
 //! `cargo xtask help` lists the tasks. Everything that a task installs lies under `target/xtask`;
 //! the system is never changed. See `docs/building.md`.
 
+mod bench;
 mod booted;
 mod build;
 mod dist;
@@ -67,6 +68,8 @@ enum Task {
     Sanitize,
     /// Try other kernels, and machines with many CPUs: Debian's kernels, booted under emulation.
     Vm(vm::Args),
+    /// Measure what watching costs, beside perf, bpftrace and others, and write it into docs/overhead.md.
+    Bench(bench::Args),
     /// Print the variables with which other tools build as xtask does: `eval "$(cargo xtask env)"`.
     Env,
 }
@@ -101,6 +104,7 @@ fn start(cli: Cli) -> Result<ExitCode> {
             });
         }
         Task::Dist(args) => dist::dist(&workspace, &args)?,
+        Task::Bench(args) => return bench::bench(&workspace, &args),
         Task::Booted(args) => return booted::booted(&workspace, &args),
         Task::Verify(args) => return verify::verify(&workspace, &args),
         Task::Fuzz(args) => return fuzz::fuzz(&workspace, &args),

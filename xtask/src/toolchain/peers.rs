@@ -37,6 +37,11 @@ const PACKAGES: &[Package] = &[
         ],
     },
     Package {
+        name: "bpftrace",
+        without: &[],
+        programs: &["bpftrace"],
+    },
+    Package {
         name: "rt-tests",
         // For scripts beside them.
         without: &["python3"],
