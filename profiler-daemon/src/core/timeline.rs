@@ -23,8 +23,9 @@ const STINTS_AN_INTERRUPTION: usize = 4;
 
 /// There is a mark at every so many stints.
 const STINTS_A_MARK: u32 = 64;
-/// Marks kept of one CPU, 24 bytes each.
-const MARKS: usize = 1 << 13;
+/// Marks kept of all CPUs together, 24 bytes each, and the most of one CPU.
+const MARKS: usize = 1 << 19;
+const MAX_MARKS: usize = 1 << 13;
 
 /// A thread for good: slots are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,10 @@ struct Cpu {
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
     cpus: Vec<Cpu>,
+    /// Most stints of one CPU.
     bound: usize,
+    /// Most marks of one CPU.
+    marks: usize,
 }
 
 impl Timeline {
@@ -128,6 +132,7 @@ impl Timeline {
         if self.cpus.len() <= cpu {
             self.cpus.resize_with(cpu + 1, Cpu::default);
             self.bound = (STINTS / self.cpus.len()).clamp(MIN_STINTS, MAX_STINTS);
+            self.marks = (MARKS / self.cpus.len()).clamp(1, MAX_MARKS);
         }
         let Some(its) = self.cpus.get_mut(cpu) else {
             return;
@@ -160,7 +165,7 @@ impl Timeline {
         *unmarked += 1;
         if *unmarked >= STINTS_A_MARK {
             *unmarked = 0;
-            if marks.len() >= MARKS {
+            while marks.len() >= self.marks {
                 marks.pop_front();
             }
             marks.push_back((from_ns, before));
