@@ -37,11 +37,11 @@ pub(crate) struct Args {
     /// Targets [default: all].
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-    /// Time for each target.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "1m")]
-    time: Duration,
-    /// Executions of each target, instead of a time.
-    #[arg(long, value_name = "COUNT", conflicts_with = "time")]
+    /// Time for each target [default: 1m, or without end if there is a number of executions].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    /// Executions of each target; with a time, what comes first.
+    #[arg(long, value_name = "COUNT")]
     runs: Option<u64>,
     /// Put what has been found worth keeping into the corpus in the repository, as few inputs as reach the same code.
     #[arg(long)]
@@ -163,10 +163,16 @@ fn build(workspace: &Workspace, sanitizer: &str) -> Result<PathBuf> {
 /// Runs one target.
 fn one(program: &Path, places: &Places, args: &Args) -> Result<Outcome> {
     let mut command = started(program, places);
-    match args.runs {
-        Some(runs) => command.arg(format!("-runs={runs}")),
-        None => command.arg(format!("-max_total_time={}", args.time.as_secs().max(1))),
-    };
+    if let Some(runs) = args.runs {
+        command.arg(format!("-runs={runs}"));
+    }
+    let time = args.time.or(match args.runs {
+        Some(_) => None,
+        None => Some(Duration::from_mins(1)),
+    });
+    if let Some(time) = time {
+        command.arg(format!("-max_total_time={}", time.as_secs().max(1)));
+    }
     command.arg(&places.found).arg(&places.kept);
     let mut child = command
         .stdin(Stdio::null())
