@@ -9,13 +9,16 @@ use std::process::{Command, Stdio};
 use profiler_ebpf::{Switch, switch_flags};
 use proptest::prelude::*;
 use schedscope::core::decode::Event;
-use schedscope::core::{Core, Selector, Stream, TargetSpec};
+use schedscope::core::{Core, Selector, Stream, TargetSpec, UnitNews, UnitNumber};
 use schedscope::sink::metrics::catalogue::{self, CATALOGUE, Type};
 use schedscope::sink::metrics::protobuf::{self, MetricFamily};
 use schedscope::sink::metrics::{Exporter, program};
 use support::prometheus;
 use support::shop::shop;
-use support::{DEAD, MS, S, START_NS, expect_file, fork, gap, history, scrape, switch, wakeup};
+use support::{
+    DEAD, HOSTILE, MS, S, START_NS, expect_file, fork, gap, history, hostile, scrape, switch,
+    wakeup,
+};
 
 /// Value by series, as `name{labels}`.
 fn parse(text: &str) -> BTreeMap<String, f64> {
@@ -337,6 +340,45 @@ fn protobuf_says_the_same_as_text() {
     // As text that would be series of their own.
     let openmetrics = Exporter::new().openmetrics(&scrape).expect("encodes");
     assert!(!openmetrics.contains("_created"), "{openmetrics}");
+}
+
+/// Whatever a unit is called, it is the value of a label: the same one in protobuf as in the text, where no line
+/// and no series begins within it.
+#[test]
+fn hostile_names_are_values_of_labels() {
+    let mut core = hostile();
+    let names: Vec<String> = HOSTILE
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect();
+    for (number, name) in (3..).map(UnitNumber).zip(&names) {
+        core.learn_units(&UnitNews {
+            named: vec![(number, name.as_str().into())],
+            placed: vec![(100, number)],
+            ..UnitNews::default()
+        });
+    }
+    let scrape = scrape(core.snapshot());
+    let text = parse(&Exporter::new().prometheus(&scrape).expect("encodes"));
+    let families = protobuf::decode(&Exporter::new().protobuf(&scrape)).expect("decodes");
+    let mut seen = BTreeSet::new();
+    for family in &families {
+        for metric in &family.metric {
+            let mut metric = metric.clone();
+            for label in &mut metric.label {
+                if names.contains(&label.value) {
+                    seen.insert(label.value.clone());
+                }
+                let escaped = label.value.replace('\\', "\\\\").replace('"', "\\\"");
+                label.value = escaped.replace('\n', "\\n");
+            }
+            let (series, value) = series_of(family, &metric);
+            assert_eq!(text.get(&series), Some(&value), "{series:?}");
+        }
+    }
+    assert!(!seen.is_empty(), "{names:?}");
+    let openmetrics = Exporter::new().openmetrics(&scrape).expect("encodes");
+    assert_eq!(parse(&openmetrics), text);
 }
 
 #[test]

@@ -9,3 +9,5 @@ mod check;
 mod parse;
 #[path = "verify/sample.rs"]
 mod sample;
+#[path = "verify/stolen.rs"]
+mod stolen;

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Only with one CPU busy with something else.
     #[arg(long)]
     busy: bool,
-    /// A minute instead of several: what `cargo xtask test` runs.
+    /// A minute instead of several.
     #[arg(long)]
     short: bool,
     /// Only experiments whose names hold this; `--list` has the names.

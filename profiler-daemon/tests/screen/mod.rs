@@ -16,8 +16,8 @@ use schedscope::sink::screen::{
     lines,
 };
 
-use crate::support::expect_file;
 use crate::support::shop::{shop, shop_pictures};
+use crate::support::{HOSTILE, expect_file, hostile};
 
 const PLAIN: Palette = Palette { colors: false };
 const COLORS: Palette = Palette { colors: true };
@@ -100,6 +100,48 @@ fn it_looks_like_this() {
     press(&mut screen, &model, "x3i");
     let units = picture(&mut screen, &model, PLAIN, (80, 24));
     expect_file("tests/golden/screen-units-80x24.txt", &text(&units));
+}
+
+/// Names of threads, processes, units and targets that would move the cursor, turn the text around or not be
+/// seen: on no screen is there more of them than a mark.
+#[test]
+fn hostile_names_do_nothing_to_the_terminal() {
+    let text_of = |name: &&[u8]| String::from_utf8_lossy(name).into_owned();
+    let names: Vec<String> = HOSTILE.iter().map(text_of).collect();
+    for name in &names {
+        let mut model = Model::new(About {
+            version: "1.2.3".to_owned(),
+            title: name.clone(),
+            wakeups: true,
+        });
+        model.take(Arc::new(hostile().snapshot()));
+        for tgid in model.nameless() {
+            let (name, unit) = (name.clone(), name.clone());
+            model.name(tgid, Names { name, unit });
+        }
+        model.judge();
+        let mut screen = Screen::default();
+        screen.refresh(&model);
+        assert!(!screen.rows().is_empty());
+        for keys in ["", "\n", "?", "x3", "i"] {
+            press(&mut screen, &model, keys);
+            for size in [(80, 24), (200, 60)] {
+                let picture = picture(&mut screen, &model, PLAIN, size);
+                for cell in &picture.content {
+                    let is_bad = |c: char| {
+                        c.is_control()
+                            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                                | '\u{2060}'..='\u{206f}')
+                    };
+                    let symbol = cell.symbol();
+                    assert!(
+                        !symbol.contains(is_bad),
+                        "{symbol:?} of {name:?} after {keys:?}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]

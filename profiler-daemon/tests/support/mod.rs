@@ -41,6 +41,41 @@ pub(crate) fn expect_file(path: &str, actual: &str) {
     );
 }
 
+/// What a program may call a thread, and a user a unit: things that do something to a terminal, to a page, to a
+/// line of text or to its direction, and what is no text at all.
+pub(crate) const HOSTILE: [&[u8]; 10] = [
+    b"\x1b[31mred",
+    b"\x1b]0;title\x07",
+    b"say \"x\\\"",
+    b"a\nb{c=\"d\"} 1",
+    b"\xff\xfe\xc3(",
+    b"fifteen-bytes-x",
+    b"</td><script>",
+    b"\xe2\x80\xaefdp.exe",
+    b"\xe2\x81\xa6a\xe2\x80\x8bb",
+    b"\t\r\x7f;--,'",
+];
+
+/// Threads of process 100 with such names, and a history in which each waits, queues and runs.
+pub(crate) fn hostile() -> Core {
+    let tids = 200..;
+    let found: Vec<ThreadRecord> = HOSTILE
+        .iter()
+        .zip(tids.clone())
+        .map(|(comm, tid)| asleep(tid, comm))
+        .collect();
+    let mut core = core(&found);
+    let mut records = Vec::new();
+    for (place, tid) in (0..).zip(tids).take(HOSTILE.len()) {
+        let at_ns = START_NS + (place * 10 + 1) * MS;
+        records.push(wakeup(at_ns, tid));
+        records.push(switch(at_ns + 3 * MS, 0, 0, tid));
+        records.push(switch(at_ns + 5 * MS, tid, S, 0));
+    }
+    core.feed(&[Stream::new(&records)], START_NS + 200 * MS);
+    core
+}
+
 /// A millisecond, in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
 

@@ -83,6 +83,8 @@ pub(crate) struct Check {
     pub(crate) ours: u64,
     pub(crate) theirs: u64,
     pub(crate) allowed: Allowed,
+    /// Why the two are shown beside one another and not judged, if they mean different things.
+    pub(crate) differs_by: Option<&'static str>,
 }
 
 impl Check {
@@ -101,6 +103,15 @@ impl Check {
             ours,
             theirs,
             allowed,
+            differs_by: None,
+        }
+    }
+
+    /// Shows the two, and judges nothing: they are not the same thing, for this reason.
+    pub(crate) fn differs_by_definition(self, why: &'static str) -> Self {
+        Self {
+            differs_by: Some(why),
+            ..self
         }
     }
 
@@ -136,10 +147,21 @@ impl Check {
         );
         let above = self.allowed.above(self.theirs);
         let below = self.allowed.below(self.theirs);
-        let mut allowed = share(above, self.theirs);
-        if below != above {
-            allowed = format!("-{} +{allowed}", share(below, self.theirs));
-        }
+        let allowed = if self.differs_by.is_some() {
+            "-".to_owned()
+        } else if self.allowed.theirs_more == u64::MAX {
+            format!("at most +{}", share(above, self.theirs))
+        } else if below != above {
+            let (below, above) = (share(below, self.theirs), share(above, self.theirs));
+            format!("-{below} +{above}")
+        } else {
+            share(above, self.theirs)
+        };
+        let verdict = match self.differs_by {
+            Some(why) => format!("differs by definition: {why}"),
+            None if self.holds() => "holds".to_owned(),
+            None => "DIFFERS".to_owned(),
+        };
         [
             self.figure.clone(),
             self.oracle.to_owned(),
@@ -147,7 +169,7 @@ impl Check {
             value(self.unit, self.theirs),
             difference,
             allowed,
-            if self.holds() { "holds" } else { "DIFFERS" }.to_owned(),
+            verdict,
         ]
     }
 }
@@ -255,13 +277,14 @@ pub(crate) fn table(results: &[Result]) -> String {
     text
 }
 
-/// How many figures agree, and how many there are.
+/// How many figures agree, and how many are judged.
 pub(crate) fn tally(results: &[Result]) -> (usize, usize) {
     let checks = results.iter().flat_map(|result| match &result.outcome {
         Outcome::Compared(checks) => &checks[..],
         Outcome::NotRun(_) => &[],
     });
-    checks.fold((0, 0), |(hold, all), check| {
+    let judged = checks.filter(|check| check.differs_by.is_none());
+    judged.fold((0, 0), |(hold, all), check| {
         (hold + usize::from(check.holds()), all + 1)
     })
 }
@@ -326,6 +349,8 @@ mod tests {
                 outcome: Outcome::Compared(vec![
                     check(3_000_000_000, 3_001_000_000, ONE_PERCENT),
                     check(10, 5000, ONE_PERCENT.unknown(5)),
+                    check(10, 5000, ONE_PERCENT).differs_by_definition("another clock"),
+                    check(10, 5000, ONE_PERCENT.theirs_more(u64::MAX)),
                 ]),
             },
             Result {
@@ -341,9 +366,11 @@ figure    oracle           ours      theirs  difference       allowed  verdict
 spin (quiet): threads that compute
 run time  schedstat  3000.00 ms  3001.00 ms      -0.03%         1.00%  holds
 run time  schedstat      0.0 us      5.0 us     -99.80%  -1.10% +1.00%  DIFFERS
+run time  schedstat      0.0 us      5.0 us     -99.80%  -  differs by definition: another clock
+run time  schedstat      0.0 us      5.0 us     -99.80%  at most +1.00%  holds
 
 not run: quota (busy): no cgroups
-1 of 2 figures agree
+2 of 3 figures agree
 ";
         let text = table(&results);
         let squeezed = |text: &str| -> Vec<String> {
@@ -351,6 +378,6 @@ not run: quota (busy): no cgroups
             text.lines().map(words).collect()
         };
         assert_eq!(squeezed(&text), squeezed(expected));
-        assert_eq!(tally(&results), (1, 2));
+        assert_eq!(tally(&results), (2, 3));
     }
 }

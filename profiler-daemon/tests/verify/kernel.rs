@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,17 +11,15 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::check::{Check, ONE_PERCENT};
-use crate::parse::number_after;
-use crate::run::{Bench, Measured, Started, Unable, number, row_of};
-use crate::sample::{Series, unix_ns};
+use crate::lives::{books, stopwatch};
+use crate::parse::{self, Span, number_after};
+use crate::run::{Bench, Started, Unable, number, row_of};
+use crate::sample::{Sample, Series, unix_ns};
+use crate::stolen::{Stolen, Watch};
 use crate::taskstats::{SWITCH, Taskstats};
 
-/// What the kernel books of a moment later or earlier than we do: its account of a thread that runs is as
-/// old as the last tick, which is 4 ms at 250 Hz, at both ends of a window.
-const TICKS_NS: u64 = 8_000_000;
-
-/// From one reading of the kernel's books to the next, at the end of a thread's life.
-const READING_NS: u64 = 200_000;
+/// Readings nearer than this to a switch are of no certain side of it: two clocks, and the reading itself.
+const SETTLED_NS: u64 = 50_000;
 
 /// A file of two numbers and more.
 fn numbers<const N: usize>(path: &str) -> Option<[u64; N]> {
@@ -35,147 +34,59 @@ fn numbers<const N: usize>(path: &str) -> Option<[u64; N]> {
     Some(values)
 }
 
-/// Whole lives of a workload's threads: what they used of a CPU and queued for one, and how often.
-///
-/// A thread reads its own books last of all but its end; what it does after that is what the two can't agree on.
-fn lives(measured: &Measured) -> Result<Vec<Check>> {
-    let mut checks = Vec::new();
-    let threads = measured.truth["threads"].as_array();
-    for truth in threads.context("threads in the truth")? {
-        let name = truth["name"].as_str().unwrap_or_default();
-        let tid = u32::try_from(number(truth, "/tid")?)?;
-        let row = row_of(&measured.report, tid)?;
-        let age = number(truth, "/after/boottime_ns")? - number(row, "/start_ns")?;
-        let tail = number(row, "/observed_ns")?.saturating_sub(age) + READING_NS;
-        let unknown = number(row, "/time_ns/unknown")?;
-        let allowed = ONE_PERCENT.plus(tail).unknown(unknown);
-        checks.push(Check::time(
-            format!("running, {name}"),
-            "thread clock",
-            number(row, "/time_ns/running")?,
-            number(truth, "/after/cpu_ns")?,
-            // The thread's clock stops while the hypervisor runs something else; ours does not.
-            allowed.ours_more(measured.steal_ns),
-        ));
-        checks.push(Check::time(
-            format!("on a run queue, {name}"),
-            "schedstat",
-            number(row, "/time_ns/runnable")?,
-            number(truth, "/after/schedstat_delay_ns")?,
-            allowed,
-        ));
-        // Waits of which one end is not known, and the switches at the thread's end.
-        for kind in ["voluntary", "involuntary"] {
-            let theirs = number(truth, &format!("/after/{kind}"))?;
-            let unseen = if unknown > 0 { theirs } else { 0 };
-            checks.push(Check::count(
-                format!("{kind} switches, {name}"),
-                "status",
-                number(row, &format!("/switches/{kind}"))?,
-                theirs,
-                ONE_PERCENT.plus(3).unknown(unseen),
-            ));
-        }
-    }
-    Ok(checks)
-}
-
 /// Threads that share a CPU.
 pub(crate) fn spinners(bench: &Bench) -> Result<Vec<Check>> {
-    lives(&bench.measure(&[], &[], &bench.workload("spin", &[]))?)
+    books(&bench.measure(&[], &bench.workload("spin", &[]))?)
 }
 
 /// Two threads that pass a turn to and fro on one CPU, as fast as they can.
 pub(crate) fn storm(bench: &Bench) -> Result<Vec<Check>> {
     let command = bench.workload("pingpong", &["--cpu", "0", "--threads", "1"]);
-    lives(&bench.measure(&[], &[], &command)?)
+    books(&bench.measure(&[], &command)?)
 }
 
 /// A thread that the network wakes a thousand times a second.
 pub(crate) fn network(bench: &Bench) -> Result<Vec<Check>> {
-    lives(&bench.measure(&[], &[], &bench.workload("tcp-recv", &["--period", "1ms"]))?)
+    books(&bench.measure(&[], &bench.workload("tcp-recv", &["--period", "1ms"]))?)
 }
 
 /// A thread that sleeps: its own stopwatch says for how long, and how long at most.
 pub(crate) fn sleeper(bench: &Bench) -> Result<Vec<Check>> {
-    stopwatch(
-        &bench.measure(&[], &[], &bench.workload("sleep-loop", &[]))?,
-        "sleeper",
-        "sleep",
-    )
+    let measured = bench.measure(&[], &bench.workload("sleep-loop", &[]))?;
+    let mut checks = stopwatch(&measured, "sleeper", "sleep")?;
+    checks.extend(books(&measured)?);
+    Ok(checks)
 }
 
 /// A thread that waits for a mutex: the other one says how long it held it.
 pub(crate) fn mutex(bench: &Bench) -> Result<Vec<Check>> {
-    stopwatch(
-        &bench.measure(&[], &[], &bench.workload("mutex", &[]))?,
-        "waiter",
-        "lock",
-    )
-}
-
-/// What a thread timed around its waits is what it was blocked and queued for afterwards.
-fn stopwatch(measured: &Measured, name: &str, reason: &str) -> Result<Vec<Check>> {
-    let threads = measured.truth["threads"].as_array().into_iter().flatten();
-    let mut threads = threads.filter(|truth| truth["name"] == name);
-    let truth = threads.next().context("the thread is in the truth")?;
-    let row = row_of(&measured.report, u32::try_from(number(truth, "/tid")?)?)?;
-    let delay = number(truth, "/after/schedstat_delay_ns")?
-        .saturating_sub(number(truth, "/before/schedstat_delay_ns")?);
-    let waits = number(truth, "/waits")?;
-    let unknown = number(row, "/time_ns/unknown")?;
-    // To read a clock twice and to call the kernel takes a microsecond or two that are no wait.
-    let allowed = ONE_PERCENT.unknown(unknown);
-    let waited = number(truth, "/waited_ns")?;
-    // What it queued for after its waits is in its stopwatch, too; what it queued for elsewhere is not.
-    let allowed = allowed.theirs_more(delay + waits * 5_000);
-    let queued = number(row, "/time_ns/runnable")?;
-    let mut checks = vec![
-        Check::time(
-            format!("blocked, {name}"),
-            "stopwatch",
-            number(row, "/time_ns/blocked")?,
-            waited,
-            // Before its loop it may have waited to be let in.
-            allowed.plus(queued.saturating_sub(delay) + 1_000_000),
-        ),
-        Check::time(
-            format!("of that for {reason}, {name}"),
-            "stopwatch",
-            number(row, &format!("/blocked_ns/{reason}"))?,
-            waited,
-            allowed.plus(1_000_000),
-        ),
-        Check::time(
-            format!("longest off a CPU, {name}"),
-            "stopwatch",
-            number(row, "/offcpu/max_ns")?,
-            number(truth, "/longest_ns")?,
-            ONE_PERCENT.unknown(unknown).plus(500_000),
-        ),
-    ];
-    checks.extend(lives(measured)?);
+    let measured = bench.measure(&[], &bench.workload("mutex", &[]))?;
+    let mut checks = stopwatch(&measured, "waiter", "lock")?;
+    checks.extend(books(&measured)?);
     Ok(checks)
 }
 
 /// A thread with a quota: the cgroup says how long there was none left.
 pub(crate) fn quota(bench: &Bench) -> Result<Vec<Check>> {
-    let measured = bench.measure(&[], &[], &bench.workload("quota", &[]))?;
+    let measured = bench.measure(&[], &bench.workload("quota", &[]))?;
     let throttled = number(&measured.report, "/total/runnable_ns/throttled")?;
     let contended = number(&measured.report, "/total/runnable_ns/contended")?;
     let unknown = number(&measured.report, "/total/time_ns/unknown")?;
     let theirs = number(&measured.truth, "/facts/throttled_ns")?;
-    let mut checks = vec![Check::time(
+    let mut used_up = Check::time(
         "quota used up, all threads",
         "cpu.stat",
         throttled,
         theirs,
-        // While another thread has the CPU, whether the quota or that thread is waited for is a matter of
-        // definition from the moment on at which the quota is used up, which only the kernel's own code knows.
-        ONE_PERCENT.plus(contended / 10).unknown(unknown),
-    )];
-    // A life that ends while there is no quota left has a tail that neither books; the group's own sum is above.
-    checks.extend(lives(&measured)?);
+        ONE_PERCENT.unknown(unknown),
+    );
+    if contended > throttled / 100 {
+        used_up = used_up.differs_by_definition(
+            "with others on the CPU, its end and its beginning are a matter of view",
+        );
+    }
+    let mut checks = vec![used_up];
+    checks.extend(books(&measured)?);
     Ok(checks)
 }
 
@@ -190,61 +101,144 @@ pub(crate) fn window(bench: &Bench) -> Result<Vec<Check>> {
         let text = fs::read_to_string(&status).ok()?;
         Some([number_after(&text, "nonvoluntary_ctxt_switches:")?])
     }));
-    let report = measured_between(bench, pid)?;
-    let (from_ns, until_ns) = bounds(&report)?;
-    let [run, delay, slices] = series.grown(from_ns, until_ns)?;
-    let [involuntary] = switches.grown(from_ns, until_ns)?;
-    let row = row_of(&report, tid)?;
-    let unknown = number(row, "/time_ns/unknown")?;
-    // A stay on the queue is in the kernel's sum when it ends, in ours as it goes on.
-    let longest = number(row, "/runqueue_delay/max_ns")?;
+    let theirs = measured_between(bench, pid, tid)?;
+    let (counters, switches) = (series.finish()?, switches.finish()?);
+    // While it queues, all that it ran is booked; while it runs, all that it queued for is.
+    let [ran, queued] = [("runnable", 0), ("running", 1)].map(|(state, place)| {
+        let (from, until) = theirs.settled(&counters, |its| its == state)?;
+        Ok::<_, anyhow::Error>((
+            from.at_ns()..until.at_ns(),
+            until.values[place] - from.values[place],
+            until.values[2] - from.values[2],
+        ))
+    });
+    let (ran, queued) = (ran?, queued?);
+    let (from, until) = theirs.settled(&switches, |its| its == "running")?;
+    let involuntary = until.values[0] - from.values[0];
+    let (counted, clocks_ns) = (from.at_ns()..until.at_ns(), theirs.clocks_ns);
+    let within = |state: &str, window: &Range<u64>| theirs.sum(window, |span| span.state == state);
+    let begun = |state: &str, window: &Range<u64>| theirs.begun(window, |span| span.state == state);
+    // A stay that begins and ends between two updates of the run queue's clock is no span.
+    let stays = number(row_of(&theirs.report, tid)?, "/runqueue_delay/count")?;
+    let spans = theirs.begun(&(0..u64::MAX), |span| span.state == "runnable");
+    let counted_only = ONE_PERCENT.theirs_more(stays.saturating_sub(spans));
     Ok(vec![
         Check::time(
             "running, spinner-0",
             "schedstat",
-            number(row, "/time_ns/running")?,
-            run,
-            ONE_PERCENT.plus(TICKS_NS).unknown(unknown),
+            within("running", &ran.0),
+            ran.1,
+            ONE_PERCENT
+                .plus(clocks_ns)
+                .unknown(theirs.unknown(&ran.0))
+                // The kernel's account of run time leaves it out.
+                .ours_more(
+                    theirs
+                        .stolen
+                        .between(&theirs.cpus(), ran.0.start, ran.0.end)?,
+                ),
         ),
         Check::time(
             "on a run queue, spinner-0",
             "schedstat",
-            number(row, "/time_ns/runnable")?,
-            delay,
-            ONE_PERCENT.plus(longest).unknown(unknown),
+            within("runnable", &queued.0),
+            queued.1,
+            ONE_PERCENT
+                .plus(clocks_ns)
+                .unknown(theirs.unknown(&queued.0)),
         ),
         Check::count(
             "given a CPU, spinner-0",
             "schedstat",
-            number(row, "/runqueue_delay/count")?,
-            slices,
-            ONE_PERCENT
-                .plus(2)
-                .unknown(if unknown > 0 { slices } else { 0 }),
+            begun("running", &queued.0),
+            queued.2,
+            counted_only,
         ),
         Check::count(
             "involuntary switches, spinner-0",
             "status",
-            number(row, "/switches/involuntary")?,
+            begun("runnable", &counted),
             involuntary,
-            ONE_PERCENT
-                .plus(2)
-                .unknown(if unknown > 0 { involuntary } else { 0 }),
+            counted_only,
         ),
     ])
 }
 
-/// Measures a process, a little away from the ends of what is read beside.
-fn measured_between(bench: &Bench, pid: u32) -> Result<Value> {
-    std::thread::sleep(Duration::from_millis(50));
-    let report = bench.window(pid)?;
-    std::thread::sleep(Duration::from_millis(50));
-    Ok(report)
+/// A window on one thread of a process.
+struct Measured {
+    report: Value,
+    spans: Vec<Span>,
+    stolen: Stolen,
+    clocks_ns: u64,
 }
 
-fn bounds(report: &Value) -> Result<(u64, u64)> {
-    let from_ns = number(report, "/window/start_unix_ns")?;
-    Ok((from_ns, from_ns + number(report, "/window/duration_ns")?))
+/// Measures a process, a little away from the ends of what is read beside.
+fn measured_between(bench: &Bench, pid: u32, tid: u32) -> Result<Measured> {
+    let watch = Watch::start();
+    std::thread::sleep(Duration::from_millis(50));
+    let measured = bench.window(pid);
+    std::thread::sleep(Duration::from_millis(50));
+    let stolen = watch.finish();
+    let (report, csv) = measured?;
+    let spans = parse::spans(&csv).context("the table of spans can be read")?;
+    Ok(Measured {
+        clocks_ns: report["clock_error_ns"].as_u64().unwrap_or(0) * 2,
+        report,
+        spans: spans.into_iter().filter(|span| span.tid == tid).collect(),
+        stolen,
+    })
+}
+
+impl Measured {
+    /// The first and the last reading of the window during all of which the thread was in such a state: what
+    /// the kernel books only when that state ends is not pending then.
+    fn settled<const N: usize>(
+        &self,
+        samples: &[Sample<N>],
+        is_settled: impl Fn(&str) -> bool,
+    ) -> Result<(Sample<N>, Sample<N>)> {
+        let from_ns = number(&self.report, "/window/start_unix_ns")?;
+        let until_ns = from_ns + number(&self.report, "/window/duration_ns")?;
+        let holds = |sample: &&Sample<N>| {
+            let is_inside = sample.before_ns > from_ns && sample.after_ns < until_ns;
+            let span = self.spans.iter().find(|span| {
+                let end_ns = span.start_unix_ns + span.duration_ns;
+                span.start_unix_ns + SETTLED_NS < sample.before_ns
+                    && end_ns > sample.after_ns + SETTLED_NS
+            });
+            is_inside && span.is_some_and(|span| is_settled(&span.state))
+        };
+        let mut settled = samples.iter().filter(holds);
+        let first = settled.next().copied();
+        let last = settled.next_back().copied();
+        first
+            .zip(last)
+            .context("no two readings during which the thread stayed in one state")
+    }
+
+    fn sum(&self, window: &Range<u64>, of: impl Fn(&Span) -> bool) -> u64 {
+        let spans = self.spans.iter().filter(|span| of(span));
+        spans
+            .map(|span| span.within(window.start, window.end))
+            .sum()
+    }
+
+    fn begun(&self, window: &Range<u64>, of: impl Fn(&Span) -> bool) -> u64 {
+        let begun = |span: &&Span| of(span) && window.contains(&span.start_unix_ns);
+        u64::try_from(self.spans.iter().filter(begun).count()).unwrap_or(u64::MAX)
+    }
+
+    fn unknown(&self, window: &Range<u64>) -> u64 {
+        self.sum(window, |span| span.state == "unknown")
+    }
+
+    fn cpus(&self) -> Vec<usize> {
+        let ran = self.spans.iter().filter(|span| span.state == "running");
+        let mut cpus: Vec<usize> = ran.map(|span| span.cpu).collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        cpus
+    }
 }
 
 /// The switch of delay accounting, put back when dropped.
@@ -275,45 +269,55 @@ impl Drop for Accounting {
 /// A thread that reads from a disk: the kernel's delay accounting says how long it waited for that.
 pub(crate) fn delays(bench: &Bench) -> Result<Vec<Check>> {
     let accounting = Accounting::on()?;
-    let started = bench.start("disk-read", &[])?;
+    let started = bench.start("disk-read", &["--cpu", "0"])?;
     let (pid, tid) = (started.pid(), started.tid("reader")?);
     let taskstats = Taskstats::open()?;
     taskstats.of(tid)?;
     let series = Series::start(Box::new(move || {
         let delays = taskstats.of(tid).ok()?;
-        Some([delays.block_ns, delays.cpu_ns])
+        Some([delays.block_ns, delays.cpu_ns, delays.blocks])
     }));
-    let report = measured_between(bench, pid)?;
-    let (from_ns, until_ns) = bounds(&report)?;
-    let [block, cpu] = series.grown(from_ns, until_ns)?;
+    let ours = measured_between(bench, pid, tid)?;
+    let samples = series.finish()?;
     drop(accounting);
-    let row = row_of(&report, tid)?;
-    let unknown = number(row, "/time_ns/unknown")?;
-    let off = number(row, "/offcpu/max_ns")?;
-    let waits = number(row, "/offcpu/count")?;
-    Ok(vec![
-        Check::time(
-            "blocked for disk-io, reader",
-            "taskstats",
-            number(row, "/blocked_ns/disk-io")?,
-            block,
-            // Their clock starts before the thread leaves its CPU and stops when it is back on one: so theirs
-            // has the stay on the run queue, and some instructions.
-            ONE_PERCENT
-                .plus(off)
-                .unknown(unknown)
-                .theirs_more(number(row, "/time_ns/runnable")? + waits * 2_000),
-        ),
-        Check::time(
-            "on a run queue, reader",
-            "taskstats",
-            number(row, "/time_ns/runnable")?,
-            cpu,
-            ONE_PERCENT
-                .plus(number(row, "/runqueue_delay/max_ns")?)
-                .unknown(unknown),
-        ),
-    ])
+    // While it queues, all its waits are booked; while it waits, all that it queued for is.
+    let [blocked, queued] = [("runnable", 0), ("blocked", 1)].map(|(state, place)| {
+        let (from, until) = ours.settled(&samples, |its| its == state)?;
+        let grown = |place: usize| until.values[place] - from.values[place];
+        let both = (from.at_ns()..until.at_ns(), grown(place), grown(2));
+        Ok::<_, anyhow::Error>(both)
+    });
+    let (blocked, queued) = (blocked?, queued?);
+    let is_wait = |span: &Span| span.state == "blocked" && span.reason == "disk-io";
+    // Theirs are the waits that the kernel flags as such (`in_iowait`), by another clock; ours are those of which
+    // the evidence says so, a lock on the way to the disk among them.
+    let why = "theirs are waits with in_iowait set, ours those for the file";
+    let disk_waits = Check::count(
+        "waits for a disk, reader",
+        "taskstats",
+        ours.begun(&blocked.0, is_wait),
+        blocked.2,
+        ONE_PERCENT,
+    )
+    .differs_by_definition(why);
+    let disk_time = Check::time(
+        "blocked for disk-io, reader",
+        "taskstats",
+        ours.sum(&blocked.0, is_wait),
+        blocked.1,
+        ONE_PERCENT,
+    )
+    .differs_by_definition(why);
+    let queue = Check::time(
+        "on a run queue, reader",
+        "taskstats",
+        ours.sum(&queued.0, |span| span.state == "runnable"),
+        queued.1,
+        ONE_PERCENT
+            .plus(ours.clocks_ns)
+            .unknown(ours.unknown(&queued.0)),
+    );
+    Ok(vec![disk_waits, disk_time, queue])
 }
 
 /// Every switch of the host: the records that a service has read, and the kernel's count.

@@ -139,9 +139,21 @@ pub(crate) struct Span {
     pub(crate) reason: String,
     pub(crate) start_unix_ns: u64,
     pub(crate) duration_ns: u64,
+    /// Where it ran or queued; 0 if that is not known.
+    pub(crate) cpu: usize,
     pub(crate) contended_ns: u64,
     pub(crate) throttled_ns: u64,
     pub(crate) culprit: String,
+}
+
+impl Span {
+    /// How much of it lies between two moments.
+    pub(crate) fn within(&self, from_ns: u64, until_ns: u64) -> u64 {
+        let end_ns = self.start_unix_ns + self.duration_ns;
+        end_ns
+            .min(until_ns)
+            .saturating_sub(self.start_unix_ns.max(from_ns))
+    }
 }
 
 /// Reads the table; the columns are found by their names.
@@ -152,7 +164,7 @@ pub(crate) fn spans(csv: &str) -> Option<Vec<Span>> {
     let [tid, state, reason] = [place("tid")?, place("state")?, place("reason")?];
     let [start, duration] = [place("start_unix_ns")?, place("duration_ns")?];
     let [contended, throttled] = [place("contended_ns")?, place("throttled_ns")?];
-    let culprit = place("culprit_comm")?;
+    let [culprit, cpu] = [place("culprit_comm")?, place("cpu")?];
     lines
         .map(|line| {
             let row = fields(line);
@@ -167,6 +179,7 @@ pub(crate) fn spans(csv: &str) -> Option<Vec<Span>> {
                 reason: row.get(reason)?.clone(),
                 start_unix_ns: number(start)?,
                 duration_ns: number(duration)?,
+                cpu: usize::try_from(number(cpu)?).ok()?,
                 contended_ns: number(contended)?,
                 throttled_ns: number(throttled)?,
                 culprit: row.get(culprit)?.clone(),
@@ -258,14 +271,16 @@ Samples do not have callchains.
 
     #[test]
     fn spans_are_found_by_the_names_of_their_columns() {
-        let csv = "tid,comm,state,reason,start_unix_ns,duration_ns,contended_ns,throttled_ns,culprit_comm\n\
-                   5,\"a,\"\"b\",blocked,lock,100,20,,,\n\
-                   5,a,runnable,,120,30,10,20,\"x,y\"\n";
+        let csv = "tid,comm,state,reason,start_unix_ns,duration_ns,cpu,contended_ns,throttled_ns,culprit_comm\n\
+                   5,\"a,\"\"b\",blocked,lock,100,20,,,,\n\
+                   5,a,runnable,,120,30,1,10,20,\"x,y\"\n";
         let spans = spans(csv).expect("a table");
         assert_eq!(spans.len(), 2);
         assert_eq!((&*spans[0].reason, spans[0].duration_ns), ("lock", 20));
         assert_eq!((spans[1].contended_ns, spans[1].throttled_ns), (10, 20));
-        assert_eq!(spans[1].culprit, "x,y");
+        assert_eq!((&*spans[1].culprit, spans[1].cpu), ("x,y", 1));
+        assert_eq!(spans[1].within(125, 1000), 25);
+        assert_eq!(spans[1].within(0, 120), 0);
         assert_eq!(super::spans("tid,comm\n"), None);
     }
 

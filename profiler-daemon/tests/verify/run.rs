@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::stolen::{Stolen, Watch};
+
 /// Longest time that a run may take beyond what it measures.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -40,10 +42,10 @@ pub(crate) struct Measured {
     pub(crate) truth: Value,
     /// Everything that it printed.
     pub(crate) stdout: String,
-    /// Our table of spans, if it was asked for.
+    /// Our table of spans.
     pub(crate) csv: String,
-    /// How long, of the run, another guest of the hypervisor had a CPU of this one: all CPUs together.
-    pub(crate) steal_ns: u64,
+    /// What was taken from the CPUs meanwhile.
+    pub(crate) stolen: Stolen,
 }
 
 impl Bench {
@@ -83,13 +85,8 @@ impl Bench {
             .collect()
     }
 
-    /// Measures a command of ours as `before... schedscope attach options... -- command`.
-    pub(crate) fn measure(
-        &self,
-        before: &[&OsStr],
-        options: &[&str],
-        command: &[String],
-    ) -> Result<Measured> {
+    /// Measures a command of ours as `before... schedscope attach -- command`.
+    pub(crate) fn measure(&self, before: &[&OsStr], command: &[String]) -> Result<Measured> {
         let (report, csv) = (self.file("report.json"), self.file("spans.csv"));
         let schedscope = self.schedscope.as_os_str();
         let mut words = before.iter().copied().chain([schedscope]);
@@ -97,12 +94,12 @@ impl Bench {
         run.args(words)
             .args(["attach", "--output", "json", "--output-file"])
             .arg(&report)
-            .args(options)
+            .arg(format!("--export=csv={}", csv.display()))
             .arg("--")
             .args(command);
-        let before = steal_ns();
+        let watch = Watch::start();
         let outcome = finish(run, self.time + PATIENCE);
-        let steal_ns = steal_ns().saturating_sub(before);
+        let stolen = watch.finish();
         let report_text = take(&report);
         let csv_text = take(&csv);
         let (code, stdout, stderr) = outcome?;
@@ -124,27 +121,27 @@ impl Bench {
             truth,
             stdout,
             csv: csv_text.unwrap_or_default(),
-            steal_ns,
+            stolen,
         })
     }
 
-    /// The option that has the spans written, for [`Measured::csv`].
-    pub(crate) fn export(&self) -> String {
-        format!("--export=csv={}", self.file("spans.csv").display())
-    }
-
-    /// Measures a process that is there, for the time of this run.
-    pub(crate) fn window(&self, pid: u32) -> Result<Value> {
+    /// Measures a process that is there, for the time of this run: the report, and the table of spans.
+    pub(crate) fn window(&self, pid: u32) -> Result<(Value, String)> {
         let mut run = Command::new(&self.schedscope);
         let time = format!("{}ms", self.time.as_millis());
+        let csv = self.file("spans.csv");
         run.args(["attach", "--output", "json", "--duration", &time])
+            .arg(format!("--export=csv={}", csv.display()))
             .arg(pid.to_string());
-        let (code, stdout, stderr) = finish(run, self.time + PATIENCE)?;
+        let outcome = finish(run, self.time + PATIENCE);
+        let csv = take(&csv);
+        let (code, stdout, stderr) = outcome?;
         ensure!(
             code == Some(0),
             "measuring {pid} ended with {code:?}: {stderr}"
         );
-        serde_json::from_str(&stdout).context("the report is not JSON")
+        let report = serde_json::from_str(&stdout).context("the report is not JSON")?;
+        Ok((report, csv.context("there is no table of spans")?))
     }
 
     /// Starts a workload that lasts as long as it takes to measure it.
@@ -299,19 +296,6 @@ impl Drop for Started {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The kernel's count of steal time so far, in whole ticks of user space's clock.
-fn steal_ns() -> u64 {
-    // USER_HZ is 100 on every architecture that this runs on.
-    const TICK_NS: u64 = 10_000_000;
-    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let cpu = text.lines().next().unwrap_or_default();
-    let ticks = cpu
-        .split_whitespace()
-        .nth(8)
-        .and_then(|ticks| ticks.parse::<u64>().ok());
-    ticks.unwrap_or(0) * TICK_NS
 }
 
 /// A number of a report or of a truth.

@@ -19,10 +19,24 @@ pub(crate) fn unix_ns() -> u64 {
 /// Reads so many counters at once.
 pub(crate) type Read<const N: usize> = Box<dyn FnMut() -> Option<[u64; N]> + Send>;
 
+/// What was read, between two moments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample<const N: usize> {
+    pub(crate) before_ns: u64,
+    pub(crate) after_ns: u64,
+    pub(crate) values: [u64; N],
+}
+
+impl<const N: usize> Sample<N> {
+    pub(crate) fn at_ns(&self) -> u64 {
+        self.before_ns.midpoint(self.after_ns)
+    }
+}
+
 /// Counters that are being read.
 pub(crate) struct Series<const N: usize> {
     stop: Arc<AtomicBool>,
-    reader: JoinHandle<Vec<(u64, [u64; N])>>,
+    reader: JoinHandle<Vec<Sample<N>>>,
 }
 
 impl<const N: usize> Series<N> {
@@ -33,9 +47,13 @@ impl<const N: usize> Series<N> {
         let reader = thread::spawn(move || {
             let mut samples = Vec::new();
             while !stopped.load(Ordering::Acquire) {
-                let before = unix_ns();
+                let before_ns = unix_ns();
                 if let Some(values) = read() {
-                    samples.push((before.midpoint(unix_ns()), values));
+                    samples.push(Sample {
+                        before_ns,
+                        after_ns: unix_ns(),
+                        values,
+                    });
                 }
                 thread::sleep(INTERVAL);
             }
@@ -44,14 +62,22 @@ impl<const N: usize> Series<N> {
         Self { stop, reader }
     }
 
-    /// Stops, and tells what each counter grew by from one moment to another.
-    pub(crate) fn grown(self, from_ns: u64, until_ns: u64) -> Result<[u64; N]> {
+    /// Stops, and hands out what was read.
+    pub(crate) fn finish(self) -> Result<Vec<Sample<N>>> {
         self.stop.store(true, Ordering::Release);
-        let samples = self
-            .reader
+        self.reader
             .join()
             .ok()
-            .context("the counters were not read")?;
+            .context("the counters were not read")
+    }
+
+    /// Stops, and tells what each counter grew by from one moment to another.
+    pub(crate) fn grown(self, from_ns: u64, until_ns: u64) -> Result<[u64; N]> {
+        let samples = self.finish()?;
+        let samples: Vec<_> = samples
+            .iter()
+            .map(|sample| (sample.at_ns(), sample.values))
+            .collect();
         let outside = "the window is not within the time in which the counters were read";
         let from = at(&samples, from_ns).context(outside)?;
         let until = at(&samples, until_ns).context(outside)?;

@@ -34,6 +34,8 @@ pub(crate) struct Delays {
     pub(crate) cpu_ns: u64,
     /// Waiting for block devices.
     pub(crate) block_ns: u64,
+    /// How often.
+    pub(crate) blocks: u64,
 }
 
 /// A way to ask.
@@ -81,7 +83,7 @@ impl Taskstats {
     }
 }
 
-/// `cpu_delay_total` and `blkio_delay_total` of `struct taskstats`, whose layout only grows.
+/// `cpu_delay_total`, `blkio_delay_total` and `blkio_count` of `struct taskstats`, whose layout only grows.
 fn delays(stats: &[u8]) -> Option<Delays> {
     let field = |at: usize| {
         let bytes = stats.get(at..)?.first_chunk()?;
@@ -90,6 +92,7 @@ fn delays(stats: &[u8]) -> Option<Delays> {
     Some(Delays {
         cpu_ns: field(24)?,
         block_ns: field(40)?,
+        blocks: field(32)?,
     })
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::cgroup::QuotaGroup;
 use crate::cpu::burn_for;
 use crate::crew::{Crew, Stop, Unavailable, own_tid};
-use crate::truth::{Expect, Meter, nanos};
+use crate::truth::{Expect, Meter, nanos, unix_ns};
 
 /// One request in so many is stalled.
 const ONE_IN: u64 = 1000;
@@ -81,12 +81,6 @@ impl Stall {
         let turn = usize::try_from(number).unwrap_or(0) % Self::ALL.len();
         is_stalled.then(|| Self::ALL.get(turn).copied())?
     }
-}
-
-/// A wall-clock moment, as reports have it.
-fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, nanos)
 }
 
 /// A lock, and the thread that takes it when it is asked to.
@@ -153,11 +147,11 @@ impl Server {
                 let mut last = start;
                 loop {
                     let now = Instant::now();
-                    if now - last > TAKEN_AWAY {
-                        let throttled_ns = (self.throttled_ns)()?;
-                        if throttled_ns - before >= nanos(TAKEN_AWAY) {
-                            return Ok(Duration::from_nanos(throttled_ns - before));
-                        }
+                    let pause = now - last;
+                    // The kernel's sum is of all CPUs that the group's threads are on, and grows when the time
+                    // without quota ends: it says that this was one, and the clock how long for this thread.
+                    if pause > TAKEN_AWAY && (self.throttled_ns)()? - before >= nanos(TAKEN_AWAY) {
+                        return Ok(pause);
                     }
                     ensure!(
                         now - start < QUOTA_PATIENCE,
