@@ -2,6 +2,8 @@
 
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "service/clocks.rs"]
+mod clocks;
 mod common;
 #[path = "service/flight.rs"]
 mod flight;

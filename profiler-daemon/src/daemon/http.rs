@@ -46,8 +46,7 @@ use format::Format;
 pub use guard::{Duty, Guard, GuardError, credentials};
 use listen::Stream;
 pub use listen::{BindError, Listen, Listener, bind};
-use places::{Place, Places};
-use turns::Origin;
+use places::{Places, Taken};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -72,9 +71,11 @@ pub trait Figures: Send + Sync + 'static {
 /// What clients can use up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once. For a further one, one that does nothing is closed; if all are busy, the
-    /// further one is.
+    /// Connections at once that have said something. For a further one, one that does nothing is closed; if all
+    /// are busy, the further one is.
     pub connections: usize,
+    /// Connections at once that have said nothing yet; for a further one the oldest is closed.
+    pub silent: usize,
     /// Size of a request's head, in bytes; not less than 8 KiB.
     pub head_bytes: usize,
     /// Time for a request's head to arrive, and for a connection to be idle.
@@ -93,6 +94,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 128,
+            silent: 256,
             head_bytes: 16 * 1024,
             head_time: Duration::from_secs(30),
             answer_time: Duration::from_secs(5),
@@ -284,6 +286,10 @@ fn unavailable(why: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, headers, format!("{why}\n")).into_response()
 }
 
+/// So many connections are accepted before those there are get their turn, so that whoever came first is heard
+/// first, and the kernel's queue stays the only long one.
+const ACCEPTED_AT_ONCE: usize = 8;
+
 /// Serves until `shutdown` is done, then lets the answers under way be fetched.
 pub async fn serve(
     listener: Listener,
@@ -292,10 +298,11 @@ pub async fn serve(
     duty: Duty,
     shutdown: impl Future<Output = ()>,
 ) {
-    let places = Places::new(limits.connections);
+    let places = Places::new(limits.connections, limits.silent);
     let (closing, closed) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let mut at_once = 0;
     loop {
         // Those that have ended are forgotten.
         while connections.try_join_next().is_some() {}
@@ -308,20 +315,21 @@ pub async fn serve(
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        // With all places busy it is closed at once.
-        if let Some(taken) = places.take() {
-            let (router, guard, closed) = (router.clone(), duty.guard(), closed.clone());
-            connections.spawn(async move {
-                let client = (&*taken.place, origin);
-                let serving = connection(stream, router, guard, client, limits, closed);
-                tokio::select! {
-                    () = serving => {}
-                    () = taken.place.lost() => {}
-                }
-            });
+        let taken = places.take(origin);
+        let (router, guard, closed) = (router.clone(), duty.guard(), closed.clone());
+        connections.spawn(async move {
+            let serving = connection(stream, router, guard, &taken, limits, closed);
+            tokio::select! {
+                () = serving => {}
+                () = taken.lost() => {}
+            }
+        });
+        at_once += 1;
+        // Never so many that one loses its place before it was heard.
+        if at_once >= ACCEPTED_AT_ONCE.min(limits.silent) {
+            at_once = 0;
+            tokio::task::yield_now().await;
         }
-        // So that whoever came first is heard before the next one comes.
-        tokio::task::yield_now().await;
     }
     drop(listener);
     // Nobody listening means that there is no connection.
@@ -333,20 +341,20 @@ async fn connection(
     stream: Box<dyn Stream>,
     router: Router,
     guard: Arc<Guard>,
-    client: (&Place, Origin),
+    taken: &Taken,
     limits: Limits,
     closed: watch::Receiver<bool>,
 ) {
     let Some(tls) = guard.tls.clone() else {
-        return conversation(stream, router, &guard, client, limits, closed).await;
+        return conversation(stream, router, &guard, taken, limits, closed).await;
     };
     let handshake = async {
         let greeting = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        client.0.greets();
+        taken.greets();
         greeting.into_stream(tls).await
     };
     if let Ok(Ok(stream)) = tokio::time::timeout(limits.head_time, handshake).await {
-        conversation(stream, router, &guard, client, limits, closed).await;
+        conversation(stream, router, &guard, taken, limits, closed).await;
     }
 }
 
@@ -357,20 +365,18 @@ pub async fn converse(
     guard: &Guard,
     limits: Limits,
 ) {
-    let places = Places::new(1);
-    let Some(taken) = places.take() else { return };
+    // It has no address.
+    let taken = Places::new(1, 1).take(None);
     // Nobody asks for it to be closed.
     let (_closing, closed) = watch::channel(false);
-    // It has no address.
-    let client = (&*taken.place, None);
-    conversation(stream, router, guard, client, limits, closed).await;
+    conversation(stream, router, guard, &taken, limits, closed).await;
 }
 
 async fn conversation(
     stream: impl Stream,
     router: Router,
     guard: &Guard,
-    (place, origin): (&Place, Origin),
+    taken: &Taken,
     limits: Limits,
     mut closed: watch::Receiver<bool>,
 ) {
@@ -378,15 +384,21 @@ async fn conversation(
     let answer = service_fn(|request: axum::http::Request<hyper::body::Incoming>| {
         let router = &router;
         async move {
-            // Who is not known to have the right to ask has no right to its place, either: a crowd that waits
-            // for its passwords to be checked keeps nobody out.
-            let answer = if guard.admits(request.headers(), origin).await {
-                place.asks();
+            let headers = request.headers();
+            let is_right = match guard.recognizes(headers) {
+                Some(known) => known,
+                None => {
+                    taken.proves();
+                    guard.admits(headers, taken.origin()).await
+                }
+            };
+            let answer = if is_right {
+                taken.asks();
                 router.call(request).await
             } else {
                 Ok(unauthorized())
             };
-            place.answered();
+            taken.answered();
             answer
         }
     });

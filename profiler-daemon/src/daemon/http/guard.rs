@@ -133,20 +133,34 @@ impl Guard {
         })
     }
 
-    /// Whether a request with these headers, from there, is answered.
-    pub(super) async fn admits(&self, headers: &HeaderMap, origin: Origin) -> bool {
+    /// Whether a request with these headers is answered, if that can be told without working out a hash.
+    pub(super) fn recognizes(&self, headers: &HeaderMap) -> Option<bool> {
         if self.users.is_empty() {
-            return true;
+            return Some(true);
         }
+        let Some((user, password)) = credentials(headers) else {
+            return Some(false);
+        };
+        let digest = self.digest(&user, &password);
+        self.known().contains(&digest).then_some(true)
+    }
+
+    fn digest(&self, user: &str, password: &str) -> (u64, u64) {
+        let pair = (user, password);
+        (self.keys.0.hash_one(pair), self.keys.1.hash_one(pair))
+    }
+
+    /// Whether a request with these headers, from there, is answered. It may wait for its turn for long.
+    pub(super) async fn admits(&self, headers: &HeaderMap, origin: Origin) -> bool {
         let Some((user, password)) = credentials(headers) else {
             return false;
         };
-        let pair = (user.as_str(), password.as_str());
-        let digest = (self.keys.0.hash_one(pair), self.keys.1.hash_one(pair));
+        let digest = self.digest(&user, &password);
+        let turn = self.turns.take(origin).await;
+        // Somebody else may have shown it meanwhile.
         if self.known().contains(&digest) {
             return true;
         }
-        let turn = self.turns.take(origin).await;
         let hash = self.users.get(&user).cloned();
         let check = tokio::task::spawn_blocking(move || {
             // The turn lasts until the work is done, even if nobody waits for it any more.
