@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use rustix::process::{getpriority_process, setpriority_process};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 use rustix::thread::gettid;
 
 /// What the process was started with.
@@ -19,6 +19,32 @@ pub fn raise(nice: i32) {
     if nice < usual {
         // Where this is not allowed, it waits its turn as others do.
         let _ = setpriority_process(thread, nice);
+    }
+}
+
+/// Has the calling thread run before others until this is dropped. A thread that is started meanwhile does so for
+/// good.
+pub struct Hurry {
+    thread: Pid,
+    before: i32,
+}
+
+impl Hurry {
+    /// Begins, with this `nice`.
+    #[must_use]
+    pub fn begin(nice: i32) -> Self {
+        let thread = gettid();
+        let before = getpriority_process(Some(thread)).unwrap_or(0);
+        // Where this is not allowed, it waits its turn as others do.
+        let _ = setpriority_process(Some(thread), nice);
+        Self { thread, before }
+    }
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        // To give way is always allowed.
+        let _ = setpriority_process(Some(self.thread), self.before);
     }
 }
 

@@ -16,7 +16,7 @@ use anyhow::Context;
 use profiler_ebpf::ThreadRecord;
 use profiler_ebpf::why::MAX_EVIDENCE_TARGETS;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::process::{Pid, getpriority_process, setpriority_process};
+use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
 use super::self_check::{Findings, SelfCheck};
@@ -25,6 +25,7 @@ use super::user_stacks::{NamedStacks, UserStacks};
 use super::witness::Witness;
 use crate::core::{Core, Snapshot, TargetSpec, UnitNews};
 use crate::identity::{Keeper, keeper::LEARN_EVERY};
+use crate::priority::Hurry;
 use crate::recording::{Intake, Tape};
 use crate::source::evidence::EvidenceTargets;
 use crate::source::quotas::groups_with_quota;
@@ -156,7 +157,7 @@ impl Engine {
         } else {
             None
         };
-        let hurry = Hurry::begin();
+        let hurry = Hurry::begin(DRAIN_NICE);
         // Rings begin to fill only when the names are there: a storm fills them faster than names are read.
         let kernel = Kernel::start_when(options, &mut || witness.await_names())?;
         let mut engine = Self {
@@ -562,6 +563,7 @@ impl Engine {
             })
             .context("cannot start the drain thread")?;
         drop(hurry);
+        let bell = Bell(bell);
         Ok((Handle { questions, bell }, thread))
     }
 
@@ -611,30 +613,6 @@ fn pause_after_look(took: Duration) -> Duration {
     took.saturating_mul(LOOK_SHARE).max(LOOK_PAUSE)
 }
 
-/// Has the calling thread run before others, as the one that drains does, until this is dropped. A thread that
-/// is started meanwhile does so for good.
-struct Hurry {
-    thread: Pid,
-    before: i32,
-}
-
-impl Hurry {
-    fn begin() -> Self {
-        let thread = gettid();
-        let before = getpriority_process(Some(thread)).unwrap_or(0);
-        // Where this is not allowed, larger rings do.
-        let _ = setpriority_process(Some(thread), DRAIN_NICE);
-        Self { thread, before }
-    }
-}
-
-impl Drop for Hurry {
-    fn drop(&mut self) {
-        // To give way is always allowed.
-        let _ = setpriority_process(Some(self.thread), self.before);
-    }
-}
-
 type Question = Box<dyn FnOnce(&mut Engine) + Send>;
 
 /// The loop has ended, which it does only when something in it broke.
@@ -645,8 +623,26 @@ pub struct EngineGone;
 /// Asks the loop things. The loop ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Handle {
+    // The order matters: who wakes up by the last handle's end must find that nobody asks any more.
     questions: mpsc::Sender<Question>,
-    bell: Arc<OwnedFd>,
+    bell: Bell,
+}
+
+/// Wakes the loop, at last when it is dropped.
+#[derive(Clone)]
+struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    fn ring(&self) {
+        // A full counter means that it has been rung already.
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.ring();
+    }
 }
 
 impl Handle {
@@ -661,19 +657,8 @@ impl Handle {
             let _ = answer.send(question(engine));
         });
         self.questions.send(question).map_err(|_| EngineGone)?;
-        self.ring();
+        self.bell.ring();
         reply.await.map_err(|_| EngineGone)
-    }
-
-    fn ring(&self) {
-        // A full counter means that it has been rung already.
-        let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.ring();
     }
 }
 
