@@ -238,8 +238,8 @@ mod tests {
 
     use super::*;
 
-    fn from(last: u8) -> Origin {
-        Some(IpAddr::from([192, 0, 2, last]))
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
     }
 
     fn is_in(taken: &Taken) -> bool {
@@ -292,11 +292,11 @@ mod tests {
     #[test]
     fn a_crowd_from_one_address_pushes_out_nobody_from_another() {
         let places = Places::new(4, 4);
-        let (silent, greeting) = (places.take(from(1)), places.take(from(1)));
+        let (silent, greeting) = (places.take(Some(address(1))), places.take(Some(address(1))));
         greeting.greets();
         let crowd: Vec<_> = (0..100)
             .map(|number| {
-                let taken = places.take(from(2));
+                let taken = places.take(Some(address(2)));
                 if number % 2 == 0 {
                     taken.greets();
                 }
@@ -311,7 +311,7 @@ mod tests {
     fn nothing_is_kept_of_those_who_have_gone() {
         let places = Places::new(2, 2);
         for number in 0..100 {
-            let taken = places.take(from(number));
+            let taken = places.take(Some(address(number)));
             if number % 3 == 0 {
                 taken.asks();
             }

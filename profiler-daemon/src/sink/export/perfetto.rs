@@ -2,7 +2,7 @@
 //! a slice for each time that it did something, a track a CPU with who was on it, and an arrow from each
 //! thread that woke another one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use prost::Message;
@@ -122,7 +122,8 @@ pub struct Perfetto<'a, W> {
     /// Numbers of the threads that had these ids last.
     by_tid: HashMap<u32, u64>,
     processes: Vec<u32>,
-    cpus: Vec<bool>,
+    /// By number: in a damaged recording that may be any.
+    cpus: HashSet<usize>,
     /// Arrows to threads that have been woken and are not on a CPU yet.
     flows: HashMap<u64, u64>,
     next_flow: u64,
@@ -140,7 +141,7 @@ impl<'a, W: Write> Perfetto<'a, W> {
             threads: HashMap::new(),
             by_tid: HashMap::new(),
             processes: Vec::new(),
-            cpus: Vec::new(),
+            cpus: HashSet::new(),
             flows: HashMap::new(),
             next_flow: 1,
         };
@@ -236,11 +237,8 @@ impl<'a, W: Write> Perfetto<'a, W> {
 
     /// Who was on a CPU, on that CPU's track.
     fn on_cpu(&mut self, span: &Span, cpu: usize) {
-        if self.cpus.len() <= cpu {
-            self.cpus.resize(cpu + 1, false);
-        }
         let uuid = CPU_TRACKS + cpu as u64;
-        if !std::mem::replace(&mut self.cpus[cpu], true) {
+        if self.cpus.insert(cpu) {
             self.tell_track(Track {
                 uuid,
                 name: Some(format!("CPU {cpu}")),
