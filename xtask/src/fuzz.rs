@@ -166,11 +166,8 @@ fn one(program: &Path, places: &Places, args: &Args) -> Result<Outcome> {
     if let Some(runs) = args.runs {
         command.arg(format!("-runs={runs}"));
     }
-    let time = args.time.or(match args.runs {
-        Some(_) => None,
-        None => Some(Duration::from_mins(1)),
-    });
-    if let Some(time) = time {
+    let usual = args.runs.is_none().then_some(Duration::from_mins(1));
+    if let Some(time) = args.time.or(usual) {
         command.arg(format!("-max_total_time={}", time.as_secs().max(1)));
     }
     command.arg(&places.found).arg(&places.kept);

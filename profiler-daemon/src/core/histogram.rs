@@ -101,6 +101,20 @@ fn index_of(value: u64) -> u16 {
     u16::try_from(index).unwrap_or(u16::MAX)
 }
 
+/// Of buckets with rising names, how much there is more in each than there was.
+fn grown<K: Ord>(
+    now: impl Iterator<Item = (K, u64)>,
+    before: impl Iterator<Item = (K, u64)>,
+) -> impl Iterator<Item = (K, u64)> {
+    let mut before = before.peekable();
+    now.filter_map(move |(bucket, count)| {
+        while before.next_if(|its| its.0 < bucket).is_some() {}
+        let was = before.next_if(|its| its.0 == bucket);
+        let more = count.saturating_sub(was.map_or(0, |its| its.1));
+        (more > 0).then_some((bucket, more))
+    })
+}
+
 impl Buckets {
     #[inline]
     fn add(&mut self, index: u16, count: u64) {
@@ -151,16 +165,11 @@ impl Buckets {
     }
 
     fn since(&self, earlier: &Self) -> Self {
-        let mut before = earlier.iter().peekable();
-        let mut grown = Self::default();
-        for (index, count) in self.iter() {
-            while before.next_if(|its| its.0 < index).is_some() {}
-            let was = before.next_if(|its| its.0 == index).map_or(0, |its| its.1);
-            if count > was {
-                grown.add(index, count - was);
-            }
+        let mut added = Self::default();
+        for (index, count) in grown(self.iter(), earlier.iter()) {
+            added.add(index, count);
         }
-        grown
+        added
     }
 
     fn merge(&mut self, other: &Self) {
@@ -314,16 +323,7 @@ impl Compact {
     /// the largest ever, else the end of its highest bucket.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let mut before = earlier.buckets().peekable();
-        let mut added = Vec::new();
-        for (end_ns, count) in self.buckets() {
-            while before.next_if(|bucket| bucket.0 < end_ns).is_some() {}
-            let was = before.next_if(|bucket| bucket.0 == end_ns);
-            let grown = count.saturating_sub(was.map_or(0, |bucket| bucket.1));
-            if grown > 0 {
-                added.push((end_ns, grown));
-            }
-        }
+        let added: Vec<_> = grown(self.buckets(), earlier.buckets()).collect();
         let top_ns = added.last().map_or(0, |bucket| bucket.0);
         Self {
             max_ns: if self.max_ns > earlier.max_ns {

@@ -150,12 +150,9 @@ impl Timeline {
             unmarked,
             ..
         } = its;
-        if stints.len() >= self.bound {
+        // The bounds fall as CPUs come.
+        while stints.len() >= self.bound {
             stints.pop_front();
-            // The bound falls as CPUs come.
-            while stints.len() >= self.bound {
-                stints.pop_front();
-            }
         }
         stints.push_back(Stint {
             from_ns,

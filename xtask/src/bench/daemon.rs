@@ -8,28 +8,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::figures::Figure;
-use super::load::Loads;
 use super::plan::{Mode, STORM};
 use super::proc;
-use super::storms::watched;
+use super::storms::{Measuring, watched};
 use super::table::{Row, Table, Unit};
-use super::tools::Tools;
 
 /// CPU time for a record and losses, in the fastest switching that the host can do.
-pub(super) fn events(
-    loads: &Loads,
-    tools: &Tools<'_>,
-    modes: &[&Mode],
-    rounds: usize,
-    table: &mut Table,
-    say: &dyn Fn(&str),
-) -> Result<()> {
+pub(super) fn events(with: Measuring<'_>, table: &mut Table) -> Result<()> {
+    let Measuring { modes, rounds, .. } = with;
     let mut rows = vec![vec![Figure::default(); 4]; modes.len()];
     let mut lacks: Vec<Option<String>> = vec![None; modes.len()];
     for round in 0..rounds {
         for ((mode, row), lack) in modes.iter().zip(&mut rows).zip(&mut lacks) {
-            say(&format!("round {} of {rounds}, {}", round + 1, mode.name));
-            match watched(loads, tools, &STORM, mode)? {
+            with.says(round, mode);
+            match watched(with, &STORM, mode)? {
                 Ok(seen) => {
                     let told = seen.told;
                     row[0].add(told.events / seen.run.took_ns * 1e9);
@@ -57,18 +49,12 @@ pub(super) const EVENTS: &[(&str, Unit)] = &[
     ("memory, rings included", Unit::Mebibytes),
 ];
 
-/// What it does while nearly nothing happens.
-pub(super) fn idle(
-    tools: &Tools<'_>,
-    modes: &[&Mode],
-    (rounds, each): (usize, Duration),
-    table: &mut Table,
-    say: &dyn Fn(&str),
-) -> Result<()> {
-    for mode in modes {
+/// What it does while nearly nothing happens, for so long in each round.
+pub(super) fn idle(with: Measuring<'_>, each: Duration, table: &mut Table) -> Result<()> {
+    for mode in with.modes {
         let mut row = vec![Figure::default(); 3];
         // A thread that sleeps, as a target.
-        let watching = match tools.begin(&mode.tool, std::process::id())? {
+        let watching = match with.tools.begin(&mode.tool, std::process::id())? {
             Ok(watching) => watching,
             Err(reason) => {
                 table.rows.push(Row::lacking(mode.name, reason));
@@ -76,8 +62,8 @@ pub(super) fn idle(
             }
         };
         let pid = watching.pid();
-        for round in 0..rounds {
-            say(&format!("round {} of {rounds}, {}", round + 1, mode.name));
+        for round in 0..with.rounds {
+            with.says(round, mode);
             let before = (proc::waits(pid), proc::cpu_ns(pid), proc::switches());
             let start = Instant::now();
             thread::sleep(each);
@@ -104,23 +90,21 @@ pub(super) const IDLE: &[(&str, Unit)] = &[
 /// A storm fills what is kept of the last switches, which is bounded and has nothing to do with how many threads
 /// there are.
 pub(super) fn memory(
-    loads: &Loads,
-    tools: &Tools<'_>,
+    with: Measuring<'_>,
     mode: &Mode,
     counts: [usize; 2],
     table: &mut Table,
-    say: &dyn Fn(&str),
 ) -> Result<()> {
     let mut crowd = Crowd::default();
     let mut first = None;
     for count in counts {
-        say(&format!("{count} threads"));
+        (with.say)(&format!("{count} threads"));
         crowd.grow_to(count)?;
-        let watching = match tools.begin(&mode.tool, std::process::id())? {
+        let watching = match with.tools.begin(&mode.tool, std::process::id())? {
             Ok(watching) => watching,
             Err(reason) => bail!("{}: {reason}", mode.name),
         };
-        match loads.begin(&STORM)? {
+        match with.loads.begin(&STORM)? {
             Ok(storm) => storm.run()?,
             Err(reason) => bail!("the storm: {reason}"),
         };

@@ -29,6 +29,7 @@ use self::load::Loads;
 use self::peers::{Peers, Wanted};
 use self::plan::{MODES, Mode, Tool, WORKLOADS, Work, Workload};
 use self::programs::Programs;
+use self::storms::Measuring;
 use self::table::{Store, Table, Unit};
 use self::tools::Tools;
 use crate::process::capture;
@@ -183,9 +184,14 @@ impl<'a> Bench<'a> {
             let key = format!("a{}-{}", place + 1, workload.name);
             let title = format!("Watched: {}", workload.title);
             let mut table = self.table(&key, &title, storms::columns(workload))?;
-            let (modes, rounds) = (&self.modes, self.rounds);
-            let say = says(workload.name);
-            storms::measure(&loads, &tools, workload, modes, rounds, &mut table, &say)?;
+            let with = Measuring {
+                loads: &loads,
+                tools: &tools,
+                modes: &self.modes,
+                rounds: self.rounds,
+                say: &says(workload.name),
+            };
+            storms::measure(with, workload, &mut table)?;
             table.taken = format!("{}; {}", table.taken, self.peers.told());
             self.store.put(&table)?;
         }
@@ -203,15 +209,21 @@ impl<'a> Bench<'a> {
             .collect();
         let title = "The daemon in the fastest switching: one pair on each CPU, 3 s each";
         let mut table = self.table("c1-events", title, daemon::EVENTS)?;
-        let (rounds, say) = (self.rounds, says("events"));
-        daemon::events(&loads, &tools, &ours, rounds, &mut table, &say)?;
+        let with = Measuring {
+            loads: &loads,
+            tools: &tools,
+            modes: &ours,
+            rounds: self.rounds,
+            say: &says("daemon"),
+        };
+        daemon::events(with, &mut table)?;
         self.store.put(&table)?;
 
         let each = Duration::from_millis(if self.args.quick { 300 } else { 10_000 });
         let title = "The daemon on a host that idles";
         let mut table = self.table("c2-idle", title, daemon::IDLE)?;
-        let rounds = rounds.min(3);
-        daemon::idle(&tools, &ours, (rounds, each), &mut table, &says("idle"))?;
+        let rounds = self.rounds.min(3);
+        daemon::idle(Measuring { rounds, ..with }, each, &mut table)?;
         self.store.put(&table)?;
 
         let counts = if self.args.quick {
@@ -222,7 +234,7 @@ impl<'a> Bench<'a> {
         if let Some(mode) = ours.iter().find(|mode| mode.name == "service") {
             let title = "The service's memory, with more and more threads on the host";
             let mut table = self.table("c3-memory", title, daemon::MEMORY)?;
-            daemon::memory(&loads, &tools, mode, counts, &mut table, &says("memory"))?;
+            daemon::memory(with, mode, counts, &mut table)?;
             self.store.put(&table)?;
         }
         Ok(())

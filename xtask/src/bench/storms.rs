@@ -9,6 +9,18 @@ use super::proc::{self, Counting};
 use super::table::{Row, Table, Unit};
 use super::tools::{Told, Tools, Watching};
 
+/// What is measured, and with what.
+#[derive(Clone, Copy)]
+pub(super) struct Measuring<'a> {
+    pub(super) loads: &'a Loads,
+    pub(super) tools: &'a Tools<'a>,
+    /// Who watches, in turns.
+    pub(super) modes: &'a [&'a Mode],
+    pub(super) rounds: usize,
+    /// Is told how far it has come.
+    pub(super) say: &'a dyn Fn(&str),
+}
+
 /// What one way to watch showed in a round.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
@@ -22,18 +34,25 @@ pub(super) struct Seen {
     pub(super) told: Told,
 }
 
+impl Measuring<'_> {
+    /// Says that a round with this one watching is next.
+    pub(super) fn says(&self, round: usize, mode: &Mode) {
+        let rounds = self.rounds;
+        (self.say)(&format!("round {} of {rounds}, {}", round + 1, mode.name));
+    }
+}
+
 /// One run with somebody watching; an error that is a string is a reason why this host can't.
 pub(super) fn watched(
-    loads: &Loads,
-    tools: &Tools<'_>,
+    with: Measuring<'_>,
     workload: &Workload,
     mode: &Mode,
 ) -> Result<Result<Seen, String>> {
-    let gated = match loads.begin(workload)? {
+    let gated = match with.loads.begin(workload)? {
         Ok(gated) => gated,
         Err(reason) => return Ok(Err(reason)),
     };
-    let watching = match tools.begin(&mode.tool, gated.pid())? {
+    let watching = match with.tools.begin(&mode.tool, gated.pid())? {
         Ok(watching) => watching,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -70,19 +89,17 @@ impl Marks {
     }
 }
 
-/// Measures a workload in all these ways, in turns. `say` is told how far it has come.
-pub(super) fn measure(
-    loads: &Loads,
-    tools: &Tools<'_>,
-    workload: &Workload,
-    modes: &[&Mode],
-    rounds: usize,
-    table: &mut Table,
-    say: &dyn Fn(&str),
-) -> Result<()> {
+/// Measures a workload in all these ways, in turns.
+pub(super) fn measure(with: Measuring<'_>, workload: &Workload, table: &mut Table) -> Result<()> {
     if matches!(workload.work, Work::Idle { .. }) {
-        return idle(loads, tools, workload, modes, rounds, table, say);
+        return idle(with, workload, table);
     }
+    let Measuring {
+        loads,
+        modes,
+        rounds,
+        ..
+    } = with;
     let mut bare = Vec::new();
     let mut seen: Vec<Vec<Result<(usize, Seen), String>>> = vec![Vec::new(); modes.len()];
     for round in 0..rounds {
@@ -97,8 +114,8 @@ pub(super) fn measure(
             if seen.iter().any(Result::is_err) {
                 continue;
             }
-            say(&format!("round {} of {rounds}, {}", round + 1, mode.name));
-            let its = watched(loads, tools, workload, mode)?;
+            with.says(round, mode);
+            let its = watched(with, workload, mode)?;
             // The run without just before it, and the one just after.
             let before = bare.len() - 1;
             if let Ok(run) = alone(loads, workload)? {
@@ -179,23 +196,16 @@ fn around(runs: &[Run], first: usize, second: usize, figure: impl Fn(&Run) -> f6
     f64::midpoint(figure(&runs[first]), figure(&runs[second]))
 }
 
-fn idle(
-    loads: &Loads,
-    tools: &Tools<'_>,
-    workload: &Workload,
-    modes: &[&Mode],
-    rounds: usize,
-    table: &mut Table,
-    say: &dyn Fn(&str),
-) -> Result<()> {
+fn idle(with: Measuring<'_>, workload: &Workload, table: &mut Table) -> Result<()> {
+    let Measuring { modes, rounds, .. } = with;
     let mut rows: Vec<Result<Vec<Figure>, String>> =
         vec![Ok(vec![Figure::default(); 3]); modes.len()];
     let counting = Counting::begin()?;
     for round in 0..rounds {
         for (mode, row) in modes.iter().zip(&mut rows) {
-            say(&format!("round {} of {rounds}, {}", round + 1, mode.name));
+            with.says(round, mode);
             let Ok(figures) = row else { continue };
-            match watched(loads, tools, workload, mode)? {
+            match watched(with, workload, mode)? {
                 Ok(seen) => {
                     // perf has no BPF programs.
                     if seen.probes.0 > 0.0 {
