@@ -106,8 +106,8 @@ fn spinners_share_a_cpu_as_the_kernel_counts() {
 }
 
 /// A thread with a fifth of a CPU as its quota: what it waits for a CPU is what the kernel says, and what of that is
-/// the quota's is not more than its cgroup counted. (That also counts the quota's effect on the other threads of the
-/// program, on whatever CPU.)
+/// the quota's is not more than its cgroup counted. The cgroup counts for each CPU, so for all of its threads together
+/// there is as much.
 #[test]
 fn a_quota_is_told_from_the_rest() {
     let test = "a_quota_is_told_from_the_rest";
@@ -131,12 +131,23 @@ fn a_quota_is_told_from_the_rest() {
         ms(of("placement")),
         ms(of("unknown")),
     ));
+    // Its program's first thread is in the group, too, mostly on another CPU, and is held back there whenever it wants
+    // to run.
+    let whole: u64 = number(&measured.report["total"]["runnable_ns"]["throttled"]);
+    figure(&format!(
+        "throttled, all threads of the group: {:.1} ms, by cpu.stat {:.1}",
+        ms(whole),
+        ms(counted)
+    ));
     let most = counted + counted / 100 * 3;
     assert!(of("throttled") <= most, "{row} in {}", measured.truth);
     let unknown = of("unknown") + time(row, "unknown");
+    // Before Linux 6.6 a group's time without quota on a CPU counts there even if no thread of it wants that CPU.
+    let least = if is_older_than(6, 6) { 90 } else { 97 };
     assert!(
-        of("throttled") + unknown >= counted / 100 * 75,
-        "{row} in {}",
+        whole + unknown >= counted / 100 * least,
+        "{} in {}",
+        measured.report["total"],
         measured.truth
     );
 }
@@ -408,6 +419,14 @@ fn losses(report: &Value) -> String {
         ms(time(&report["total"], "unknown")),
         report["conflicts"]
     )
+}
+
+/// Whether the kernel's version is below this one.
+fn is_older_than(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs is mounted");
+    let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok).expect("two numbers");
+    (next(), next()) < (major, minor)
 }
 
 fn ms(ns: u64) -> f64 {

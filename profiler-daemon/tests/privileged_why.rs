@@ -251,6 +251,21 @@ fn blamed(row: &Value, name: &str) -> u64 {
         .sum()
 }
 
+/// What takes a CPU and is no thread.
+const INTERRUPTS: [&str; 4] = [
+    "timer interrupt",
+    "network softirq",
+    "block softirq",
+    "other interrupt",
+];
+
+/// How long interrupts had the CPU that the thread was queued for. The kernel counts that time for the thread
+/// that is interrupted, unless it accounts for interrupts (`CONFIG_IRQ_TIME_ACCOUNTING`). On a machine it is a
+/// hundredth and less; where a tick is emulated, several.
+fn blamed_on_interrupts(row: &Value) -> u64 {
+    INTERRUPTS.iter().map(|name| blamed(row, name)).sum()
+}
+
 /// A culprit's share is right within 3%.
 #[track_caller]
 fn check_share(name: &str, found: u64, truth: u64, unknown: u64) {
@@ -272,7 +287,13 @@ fn the_hog_is_named_with_its_share() {
     let (report, runs) = window_of(victim.0, &members, "3s");
     let row = row_by_id(&report, victim.1);
     let unknown = number::<u64>(&row["runnable_ns"]["unknown"]) + time(row, "unknown");
-    check_share("the hog", blamed(row, "hog"), runs[&hog.1], unknown);
+    let interrupts = blamed_on_interrupts(row);
+    figure(&format!(
+        "the hog alone is blamed for {} ns, interrupts for {interrupts}",
+        blamed(row, "hog")
+    ));
+    let both = blamed(row, "hog") + interrupts;
+    check_share("the hog with interrupts", both, runs[&hog.1], unknown);
     // The total of the target and its processes name it, too.
     let total = &report["total"];
     let processes = total["culprits_by_process"].as_array().expect("processes");
@@ -307,8 +328,8 @@ fn interrupts_are_named_and_not_whom_they_interrupt() {
     let network = blamed(row, "network softirq");
     let unknown = number::<u64>(&row["runnable_ns"]["unknown"]) + time(row, "unknown");
     // The kernel counts for the sender whatever interrupted it, unless it accounts for interrupts.
-    let both = blamed(row, "sender") + network;
-    check_share("sender with softirqs", both, runs[&sender.1], unknown);
+    let both = blamed(row, "sender") + blamed_on_interrupts(row);
+    check_share("sender with interrupts", both, runs[&sender.1], unknown);
     let units = report["total"]["culprits_by_unit"].as_array();
     let of_interrupts = units.into_iter().flatten();
     let of_interrupts: u64 = of_interrupts
@@ -322,9 +343,16 @@ fn interrupts_are_named_and_not_whom_they_interrupt() {
             figure(&format!(
                 "network softirqs: {network} ns; by tracing {count} in {by_tracing} ns"
             ));
-            // Both time some of what the other one's hooks take.
+            // Both time some of what the other one's hooks take. What interrupts a softirq has its own name here,
+            // and is part of the softirq by tracing.
             let hooks = count * 100;
-            assert_close("softirqs", network, by_tracing, 0.05, unknown + hooks);
+            let others = blamed_on_interrupts(row) - network;
+            let allowed = by_tracing / 20 + unknown + hooks;
+            assert!(
+                network <= by_tracing + allowed && network + others + allowed >= by_tracing,
+                "softirqs: found {network} ns, with other interrupts {others} ns more; by tracing {by_tracing} ns, \
+                 {allowed} ns allowed"
+            );
         }
         Err(reason) => not_run(TEST, &format!("no tracing to compare with: {reason}")),
     }
