@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -45,18 +46,24 @@ pub(crate) fn lint(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if args.advisories {
         deny_checks.push("advisories");
     }
-    let checks: [(&str, Outcome); 7] = [
-        ("formatting", format(workspace)),
-        ("lock file", checked(lock_file(workspace))),
-        ("file lengths", checked(file_lengths(workspace.root()))),
-        ("clippy", checked(clippy(workspace, &tools))),
-        ("clippy for the probes", clippy_probes(workspace, &tools)),
-        ("documentation", checked(documentation(workspace, &tools))),
-        (
-            "dependencies",
-            dependencies(workspace, args.install_deny, &deny_checks),
-        ),
-    ];
+    let checks = thread::scope(|scope| {
+        // Building cargo-deny has a minute in which clippy can use the other CPUs.
+        let dependencies = scope.spawn(|| dependencies(workspace, args.install_deny, &deny_checks));
+        [
+            ("formatting", format(workspace)),
+            ("lock file", checked(lock_file(workspace))),
+            ("file lengths", checked(file_lengths(workspace.root()))),
+            ("clippy", checked(clippy(workspace, &tools))),
+            ("clippy for the probes", clippy_probes(workspace, &tools)),
+            ("documentation", checked(documentation(workspace, &tools))),
+            (
+                "dependencies",
+                dependencies
+                    .join()
+                    .unwrap_or_else(|_| Outcome::Failed("the check has panicked".to_owned())),
+            ),
+        ]
+    });
     println!();
     let mut failed = false;
     for (name, outcome) in &checks {

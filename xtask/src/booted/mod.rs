@@ -131,6 +131,11 @@ pub(crate) fn run(workspace: &Workspace, binary: &Path, filters: &[String]) -> O
     second
 }
 
+/// Fetches and makes beforehand what [`run`] needs. What it could not get, that says.
+pub(crate) fn fetch(workspace: &Workspace) {
+    let _ = prepare(workspace);
+}
+
 /// Two of these use no CPU at the same time for long: one waits for the network, one for the compiler.
 fn prepare(workspace: &Workspace) -> Result<Means> {
     let rpm = Rpm::prepare(workspace)?;

@@ -48,8 +48,8 @@ struct Part {
     counts: Result<Counts>,
 }
 
-/// Counts and compares.
-pub(super) fn run_suite(settings: &Settings<'_>) -> Result<Outcome> {
+/// Counts and compares; the text is the counts.
+pub(super) fn run_suite(settings: &Settings<'_>) -> Result<(Outcome, String)> {
     let workspace = settings.workspace;
     let path = workspace.root().join(EXPECTED);
     let parts = [
@@ -71,24 +71,24 @@ pub(super) fn run_suite(settings: &Settings<'_>) -> Result<Outcome> {
     if env::var_os("UPDATE_EXPECT").is_some_and(|value| value == "1") {
         write(&path, &parts)?;
     }
-    let text = fs::read_to_string(&path)
+    let expected = fs::read_to_string(&path)
         .with_context(|| format!("can't read {}; UPDATE_EXPECT=1 makes it", path.display()))?;
-    let expected: Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
+    let expected: Value = serde_json::from_str(&expected)
+        .with_context(|| format!("{} is no JSON", path.display()))?;
     let mut outcome = Outcome::default();
+    let mut text = String::new();
     for part in &parts {
         let expected = &expected[part.name];
         let name = format!("instructions of the {}", part.name);
         match part.judge(expected) {
             Verdict::NotRun(reason) => {
-                println!("not run: {name}: {reason}");
+                let _ = writeln!(text, "not run: {name}: {reason}");
                 outcome.skipped.push((name, reason));
             }
             Verdict::Compared { lines, failed } => {
-                println!("{name} ({}), by {}", part.unit, part.compiler);
-                for line in lines {
-                    println!("{line}");
-                }
+                // Writing to a string can't fail.
+                let _ = writeln!(text, "{name} ({}), by {}", part.unit, part.compiler);
+                text.extend(lines.iter().flat_map(|line| [line.as_str(), "\n"]));
                 if failed.is_empty() {
                     outcome.passed += 1;
                 } else {
@@ -102,7 +102,7 @@ pub(super) fn run_suite(settings: &Settings<'_>) -> Result<Outcome> {
             }
         }
     }
-    Ok(outcome)
+    Ok((outcome, text))
 }
 
 /// What came of a comparison.

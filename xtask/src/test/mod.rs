@@ -23,6 +23,7 @@ use anyhow::{Result, bail};
 
 use self::libtest::Outcome;
 use self::suite::{Settings, Suite};
+use crate::booted;
 use crate::build::{self, Tools};
 use crate::workspace::Workspace;
 
@@ -56,12 +57,25 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     eprintln!("probes: {}", tools.bpf.origin);
     build::build_probes(workspace, &tools.bpf)?;
 
+    let unable = privileges::why_not();
+    let is_wanted = |name: &str| {
+        args.suite
+            .as_ref()
+            .is_none_or(|part| name.contains(part.as_str()))
+    };
     let (programs, mut suites) = if args.suite.as_deref() == Some(suite::INSTRUCTIONS) {
         // It needs none of the other binaries, whose building takes minutes.
         (Vec::new(), vec![Suite::Instructions])
     } else {
+        let boots = unable.is_none() && is_wanted(suite::BOOTED) && booted::why_not().is_none();
         let (programs, suites) = thread::scope(|scope| {
-            let programs = scope.spawn(|| programs::prepare(workspace));
+            let programs = scope.spawn(|| {
+                let programs = programs::prepare(workspace);
+                if boots {
+                    booted::fetch(workspace);
+                }
+                programs
+            });
             let suites = suite::of_workspace(workspace, &tools);
             (programs.join(), suites)
         });
@@ -70,33 +84,16 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         };
         (programs, suites?)
     };
-    let unable = privileges::why_not();
-    let timeout = Duration::from_secs(args.timeout);
+    suites.retain(|suite| is_wanted(suite.name()));
+    suites.sort_by_key(|suite| (suite.is_privileged(), suite.name().to_owned()));
     let settings = Settings {
         workspace,
         tools: &tools,
         filters: &args.filters,
-        timeout,
+        timeout: Duration::from_secs(args.timeout),
         programs: &programs,
     };
-    suites.sort_by_key(|suite| (suite.is_privileged(), suite.name().to_owned()));
-    let is_wanted = |suite: &&Suite| {
-        args.suite
-            .as_ref()
-            .is_none_or(|part| suite.name().contains(part.as_str()))
-    };
-    let mut reports = Vec::new();
-    for suite in suites.iter().filter(is_wanted) {
-        println!("\n== {}", suite.name());
-        let start = Instant::now();
-        let unable = unable.as_deref().filter(|_| suite.is_privileged());
-        let outcome = suite.run(&settings, unable)?;
-        reports.push(Report {
-            name: suite.name().to_owned(),
-            outcome,
-            took: start.elapsed(),
-        });
-    }
+    let reports = run(&suites, &settings, unable.as_deref())?;
     let failed = reports
         .iter()
         .any(|report| !report.outcome.failed.is_empty());
@@ -110,6 +107,47 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+/// Runs the suites one after the other; but those that nothing disturbs beside the others, until one comes that
+/// they would disturb.
+fn run(suites: &[Suite], settings: &Settings<'_>, unable: Option<&str>) -> Result<Vec<Report>> {
+    let (beside, others): (Vec<&Suite>, Vec<&Suite>) =
+        suites.iter().partition(|suite| suite.is_undisturbed());
+    let report = |suite: &Suite| {
+        let start = Instant::now();
+        let unable = unable.filter(|_| suite.is_privileged());
+        let (outcome, text) = suite.run(settings, unable)?;
+        if !text.is_empty() {
+            println!("\n== {}\n{text}", suite.name());
+        }
+        Ok(Report {
+            name: suite.name().to_owned(),
+            outcome,
+            took: start.elapsed(),
+        })
+    };
+    thread::scope(|scope| {
+        let mut counting = Some(scope.spawn(|| {
+            let reports = beside.into_iter().map(report);
+            reports.collect::<Result<Vec<_>>>()
+        }));
+        let mut counted = || match counting.take().map(thread::ScopedJoinHandle::join) {
+            None => Ok(Vec::new()),
+            Some(Ok(reports)) => reports,
+            Some(Err(_)) => bail!("a suite beside the others has panicked"),
+        };
+        let mut reports = Vec::new();
+        for suite in others {
+            if suite.needs_quiet() {
+                reports.extend(counted()?);
+            }
+            println!("\n== {}", suite.name());
+            reports.push(report(suite)?);
+        }
+        reports.extend(counted()?);
+        Ok(reports)
     })
 }
 

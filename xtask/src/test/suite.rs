@@ -24,6 +24,8 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Name of [`Suite::Instructions`].
 pub(super) const INSTRUCTIONS: &str = "instructions";
+/// Name of [`Suite::Booted`].
+pub(super) const BOOTED: &str = "booted";
 
 /// A set of tests that run together.
 pub(crate) enum Suite {
@@ -150,7 +152,7 @@ impl Suite {
         match self {
             Self::Binary(binary) => &binary.name,
             Self::Doctests => "documentation",
-            Self::Booted => "booted",
+            Self::Booted => BOOTED,
             Self::Instructions => INSTRUCTIONS,
         }
     }
@@ -164,10 +166,24 @@ impl Suite {
         }
     }
 
-    /// Runs its tests, showing what they print; if it can't be run for the reason given, all of
-    /// them are skipped.
-    pub(crate) fn run(&self, settings: &Settings<'_>, unable: Option<&str>) -> Result<Outcome> {
-        match (self, unable) {
+    /// Whether it comes to the same whatever else the machine does: it measures no time.
+    pub(super) fn is_undisturbed(&self) -> bool {
+        matches!(self, Self::Instructions)
+    }
+
+    /// Whether it holds times against each other, which others on the same CPUs disturb.
+    pub(super) fn needs_quiet(&self) -> bool {
+        matches!(self, Self::Binary(binary) if binary.privileged)
+    }
+
+    /// Runs its tests, showing what they print, but for what it returns with the outcome; if it can't be run for
+    /// the reason given, all of them are skipped.
+    pub(super) fn run(
+        &self,
+        settings: &Settings<'_>,
+        unable: Option<&str>,
+    ) -> Result<(Outcome, String)> {
+        let outcome = match (self, unable) {
             (Self::Binary(binary), None) => binary.run(settings),
             (Self::Binary(binary), Some(reason)) => binary.decline(settings, reason),
             (Self::Booted, unable) => {
@@ -188,8 +204,9 @@ impl Suite {
                     watch(cargo.args(settings.filters), settings.timeout, io::stdout())?;
                 Ok(libtest::judge_doctests(&output, &end))
             }
-            (Self::Instructions, _) => instructions::run_suite(settings),
-        }
+            (Self::Instructions, _) => return instructions::run_suite(settings),
+        };
+        Ok((outcome?, String::new()))
     }
 }
 
