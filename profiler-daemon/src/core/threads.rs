@@ -24,8 +24,24 @@ pub(super) struct Threads {
     free: Vec<Slot>,
     /// How many there have ever been.
     made: u64,
-    /// Slot by thread id, in pages that are made when an id in them is first used.
-    index: Vec<Option<Box<[u32; PAGE]>>>,
+    /// Slot by thread id, in pages that are there as long as an id in them is used.
+    index: Vec<Option<Box<Page>>>,
+}
+
+#[derive(Debug)]
+struct Page {
+    slots: [u32; PAGE],
+    /// How many of them stand for a thread.
+    used: usize,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            slots: [FREE; PAGE],
+            used: 0,
+        }
+    }
 }
 
 impl Threads {
@@ -33,7 +49,7 @@ impl Threads {
     #[inline]
     pub(super) fn find(&self, tid: u32) -> Option<Slot> {
         let page = self.index.get((tid >> PAGE_BITS) as usize)?.as_ref()?;
-        match page[tid as usize % PAGE] {
+        match page.slots[tid as usize % PAGE] {
             FREE => None,
             slot => Some(Slot(slot)),
         }
@@ -66,7 +82,7 @@ impl Threads {
             }
         };
         *self.slab.get_mut(slot.0 as usize)? = Some(thread);
-        *self.entry(tid) = slot.0;
+        self.set(tid, slot.0);
         Some(slot)
     }
 
@@ -74,7 +90,7 @@ impl Threads {
     pub(super) fn remove(&mut self, slot: Slot) -> Option<Thread> {
         let thread = self.slab.get_mut(slot.0 as usize)?.take()?;
         if self.find(thread.tid) == Some(slot) {
-            *self.entry(thread.tid) = FREE;
+            self.set(thread.tid, FREE);
         }
         self.free.push(slot);
         Some(thread)
@@ -88,20 +104,26 @@ impl Threads {
         }
         let (slot_a, slot_b) = (self.find(a), self.find(b));
         for (slot, tid) in [(slot_a, b), (slot_b, a)] {
-            *self.entry(tid) = slot.map_or(FREE, |slot| slot.0);
+            self.set(tid, slot.map_or(FREE, |slot| slot.0));
             if let Some(thread) = slot.and_then(|slot| self.get_mut(slot)) {
                 thread.tid = tid;
             }
         }
     }
 
-    fn entry(&mut self, tid: u32) -> &mut u32 {
-        let page = (tid >> PAGE_BITS) as usize;
-        if self.index.len() <= page {
-            self.index.resize_with(page + 1, || None);
+    /// Has an id, which a thread can have, stand for this slot, or for none.
+    fn set(&mut self, tid: u32, slot: u32) {
+        let number = (tid >> PAGE_BITS) as usize;
+        if self.index.len() <= number {
+            self.index.resize_with(number + 1, || None);
         }
-        let page = self.index[page].get_or_insert_with(|| Box::new([FREE; PAGE]));
-        &mut page[tid as usize % PAGE]
+        let page = self.index[number].get_or_insert_default();
+        let was = std::mem::replace(&mut page.slots[tid as usize % PAGE], slot);
+        page.used += usize::from(slot != FREE);
+        page.used -= usize::from(was != FREE);
+        if page.used == 0 {
+            self.index[number] = None;
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Thread> {
@@ -123,7 +145,7 @@ mod tests {
     use super::Threads;
     use crate::core::thread::Thread;
     use proptest::prelude::*;
-    use std::collections::HashMap;
+    use std::collections::{BTreeSet, HashMap};
 
     proptest! {
         #[test]
@@ -149,6 +171,8 @@ mod tests {
                     _ => {}
                 }
                 prop_assert_eq!(threads.len(), model.len());
+                let pages: BTreeSet<u32> = model.keys().map(|tid| tid >> super::PAGE_BITS).collect();
+                prop_assert_eq!(threads.index.iter().flatten().count(), pages.len());
                 for (&tid, &since) in &model {
                     let found = threads.find(tid).and_then(|slot| threads.get(slot));
                     prop_assert_eq!(found.map(|t| (t.tid, t.since_ns)), Some((tid, since)));

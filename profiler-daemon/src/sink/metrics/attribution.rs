@@ -15,7 +15,7 @@ const HALF_LIFE_NS: u64 = 300_000_000_000;
 /// A name that nothing was added to for so long is forgotten: whatever had it has mostly gone.
 const KEEP_NS: u64 = 3_600_000_000_000;
 
-/// Keys that are remembered. Beyond, those that are not there any more are forgotten.
+/// Keys that are remembered where those that are not there may come back. Beyond, such are forgotten.
 const MAX_KEYS: usize = 4096;
 
 /// Sums by name of what was seen to be added to each key.
@@ -30,6 +30,8 @@ const MAX_KEYS: usize = 4096;
 pub struct Attribution {
     /// Names at most.
     most: usize,
+    /// Keys that are remembered at least; twice as many as there are now, if that is more.
+    keys_kept: usize,
     /// Largest sum seen of each key.
     keys: HashMap<u64, u128>,
     names: BTreeMap<String, Sum>,
@@ -49,7 +51,15 @@ struct Sum {
 
 impl Default for Attribution {
     fn default() -> Self {
-        Self::bounded(MAX_NAMES)
+        Self {
+            most: MAX_NAMES,
+            keys_kept: MAX_KEYS,
+            keys: HashMap::new(),
+            names: BTreeMap::new(),
+            booked: 0,
+            other: 0,
+            at_ns: 0,
+        }
     }
 }
 
@@ -60,16 +70,14 @@ impl Attribution {
         Self::default()
     }
 
-    /// [`Self::new`] with at most so many names.
+    /// [`Self::new`] with at most so many names, of keys that never come back once they are gone: few of those are
+    /// remembered.
     #[must_use]
-    pub fn bounded(most: usize) -> Self {
+    pub fn of_lasting_keys(most: usize) -> Self {
         Self {
             most,
-            keys: HashMap::new(),
-            names: BTreeMap::new(),
-            booked: 0,
-            other: 0,
-            at_ns: 0,
+            keys_kept: most,
+            ..Self::default()
         }
     }
 
@@ -92,8 +100,9 @@ impl Attribution {
                 *growth.entry(name).or_default() += grown;
             }
         }
-        if self.keys.len() > MAX_KEYS {
+        if self.keys.len() > self.keys_kept.max(2 * there.len()) {
             self.keys.retain(|key, _| there.contains(key));
+            self.keys.shrink_to(self.keys_kept);
         }
         self.forget(at_ns);
         let (old, mut new): (Vec<_>, Vec<_>) = growth
@@ -246,6 +255,22 @@ mod tests {
         assert_eq!(now["heavy"], 5_000);
         assert_eq!(now.get("n0"), None, "the one that grew least");
         assert_eq!((now[OTHER], now.len()), (500, MAX_NAMES + 1));
+    }
+
+    #[test]
+    fn keys_that_never_come_back_are_not_kept() {
+        let mut of = Attribution::of_lasting_keys(2);
+        for key in 0..1000 {
+            let rows = [
+                row(0, "stays", 2 * u128::from(key) + 2),
+                row(key + 1, "goes", 3),
+            ];
+            // What those had that are gone is nobody's in particular.
+            of.book(rows, 5 * (u128::from(key) + 1), key);
+            assert!(of.keys.len() <= 5, "{}", of.keys.len());
+        }
+        let expected = [("goes", 3000), ("stays", 2000), (OTHER, 0)];
+        assert_eq!(of.sums().collect::<Vec<_>>(), expected);
     }
 
     proptest! {

@@ -38,7 +38,7 @@ impl Default for UnitSaid {
         Self {
             states: Monotone::default(),
             causes: Monotone::default(),
-            culprits: Attribution::bounded(MAX_CULPRITS),
+            culprits: Attribution::of_lasting_keys(MAX_CULPRITS),
         }
     }
 }
