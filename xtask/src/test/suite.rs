@@ -17,6 +17,7 @@ use super::libtest::{self, End, Outcome};
 use crate::booted;
 use crate::build::Tools;
 use crate::process::{capture, describe};
+use crate::vm;
 use crate::workspace::Workspace;
 
 /// How long to wait for output after a binary's end, if something it started still holds the pipe.
@@ -26,6 +27,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) const INSTRUCTIONS: &str = "instructions";
 /// Name of [`Suite::Booted`].
 pub(super) const BOOTED: &str = "booted";
+/// Name of [`Suite::Kernels`].
+pub(super) const KERNELS: &str = "kernels";
 
 /// A set of tests that run together.
 pub(crate) enum Suite {
@@ -37,6 +40,8 @@ pub(crate) enum Suite {
     Booted,
     /// Counts of instructions, against those that are written down.
     Instructions,
+    /// Other kernels, booted under emulation.
+    Kernels,
 }
 
 /// A binary of Rust's test harness.
@@ -82,7 +87,12 @@ pub(crate) fn of_workspace(workspace: &Workspace, tools: &Tools) -> Result<Vec<S
         .into_iter()
         .map(|artifact| Suite::Binary(Binary::new(artifact)));
     Ok(binaries
-        .chain([Suite::Doctests, Suite::Instructions, Suite::Booted])
+        .chain([
+            Suite::Doctests,
+            Suite::Instructions,
+            Suite::Kernels,
+            Suite::Booted,
+        ])
         .collect())
 }
 
@@ -154,6 +164,7 @@ impl Suite {
             Self::Doctests => "documentation",
             Self::Booted => BOOTED,
             Self::Instructions => INSTRUCTIONS,
+            Self::Kernels => KERNELS,
         }
     }
 
@@ -161,14 +172,15 @@ impl Suite {
     pub(crate) fn is_privileged(&self) -> bool {
         match self {
             Self::Binary(binary) => binary.privileged,
-            Self::Doctests | Self::Instructions => false,
+            // The emulator needs no rights.
+            Self::Doctests | Self::Instructions | Self::Kernels => false,
             Self::Booted => true,
         }
     }
 
-    /// Whether it comes to the same whatever else the machine does: it measures no time.
+    /// Whether it comes to the same whatever else the machine does: it measures no time, or in a machine of its own.
     pub(super) fn is_undisturbed(&self) -> bool {
-        matches!(self, Self::Instructions)
+        matches!(self, Self::Instructions | Self::Kernels)
     }
 
     /// Whether it holds times against each other, which others on the same CPUs disturb.
@@ -205,6 +217,7 @@ impl Suite {
                 Ok(libtest::judge_doctests(&output, &end))
             }
             (Self::Instructions, _) => return instructions::run_suite(settings),
+            (Self::Kernels, _) => return vm::suite(settings.workspace, settings.filters),
         };
         Ok((outcome?, String::new()))
     }

@@ -29,6 +29,7 @@ use self::programs::{Profile, Programs};
 use self::qemu::Qemu;
 use self::report::Row;
 use crate::stamp;
+use crate::test::libtest::Outcome;
 use crate::workspace::Workspace;
 
 /// The guest's first process.
@@ -108,7 +109,15 @@ pub(crate) fn vm(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
             continue;
         }
         match Programs::build(workspace, arch, &checks, profile) {
-            Ok(programs) => rows.extend(run(workspace, &of_arch, &checks, args.cpus, &programs)),
+            Ok(programs) => {
+                let run = Run {
+                    workspace,
+                    checks: &checks,
+                    cpus: args.cpus,
+                    programs: &programs,
+                };
+                rows.extend(run.all(&of_arch, |row| print!("{}", row.lines())));
+            }
             // The tables of the others are still of use.
             Err(error) => {
                 let refuse = |kernel| Row::refused(kernel, format!("{error:#}"));
@@ -172,95 +181,120 @@ fn why_not() -> Option<String> {
     })
 }
 
-/// Fetches the kernels and boots one after the other.
-fn run(
-    workspace: &Workspace,
-    kernels: &[Kernel],
-    checks: &[Check],
-    cpus: u32,
-    programs: &Programs,
-) -> Vec<Row> {
-    let images = match workspace.lock() {
-        Ok(_lock) => kernels::prepare(workspace, kernels),
-        Err(error) => {
-            let refuse = |kernel| Row::refused(kernel, format!("{error:#}"));
-            return kernels.iter().map(refuse).collect();
-        }
+/// The short form, as a suite of `cargo xtask test`: what came of it, and all that is known of it. Of the checks
+/// those whose names contain one of the filters, or all.
+///
+/// A kernel that can't be had is not run; one that can and does not boot has failed.
+pub(crate) fn suite(workspace: &Workspace, filters: &[String]) -> Result<(Outcome, String)> {
+    let kernels = short(KERNELS, |kernel| kernel.is_short);
+    let is_meant = |name: &str| filters.iter().any(|part| name.contains(part.as_str()));
+    let checks = short(CHECKS, |check| {
+        check.is_short && (filters.is_empty() || is_meant(check.name))
+    });
+    if checks.is_empty() {
+        return Ok(<(Outcome, String)>::default());
+    }
+    if let Some(reason) = why_not() {
+        let rows = kernels
+            .iter()
+            .map(|kernel| Row::refused(kernel, reason.clone()));
+        return Ok(report::judged(&rows.collect::<Vec<_>>(), &checks));
+    }
+    let programs = Programs::build(workspace, Arch::Amd64, &checks, Profile::Tests)?;
+    let run = Run {
+        workspace,
+        checks: &checks,
+        cpus: CPUS,
+        programs: &programs,
     };
-    let rows = images.into_iter().map(|(kernel, image)| {
-        let row = match image {
-            Err(error) => Row::refused(&kernel, format!("{error:#}")),
-            Ok(image) => {
-                eprintln!(
-                    "booting {} ({}) with {cpus} CPUs",
-                    kernel.name, image.package
-                );
-                try_one(workspace, &image, checks, cpus, programs)
+    Ok(report::judged(&run.all(&kernels, |_| {}), &checks))
+}
+
+fn short<T: Copy>(table: &[T], is_short: impl Fn(&T) -> bool) -> Vec<T> {
+    table.iter().copied().filter(|row| is_short(row)).collect()
+}
+
+/// Checks in guests of one kind.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    workspace: &'a Workspace,
+    checks: &'a [Check],
+    cpus: u32,
+    programs: &'a Programs,
+}
+
+impl Run<'_> {
+    /// Fetches the kernels and boots one after the other; `told` is told of each.
+    fn all(self, kernels: &[Kernel], told: impl Fn(&Row)) -> Vec<Row> {
+        let images = match self.workspace.lock() {
+            Ok(_lock) => kernels::prepare(self.workspace, kernels),
+            Err(error) => {
+                let refuse = |kernel| Row::refused(kernel, format!("{error:#}"));
+                return kernels.iter().map(refuse).collect();
             }
         };
-        print!("{}", row.lines());
+        let rows = images.into_iter().map(|(kernel, image)| {
+            let row = match image {
+                Err(error) => Row::refused(&kernel, format!("{error:#}")),
+                Ok(image) => {
+                    eprintln!(
+                        "booting {} ({}) with {} CPUs",
+                        kernel.name, image.package, self.cpus
+                    );
+                    self.one(&image)
+                }
+            };
+            told(&row);
+            row
+        });
+        rows.collect()
+    }
+
+    /// Boots one kernel; if only a few checks fail, these once more, because whatever else this machine does can
+    /// upset what is held against real time.
+    fn one(self, image: &Image) -> Row {
+        let lock = self.workspace.lock();
+        let qemu = lock.and_then(|_lock| qemu::prepare(self.workspace, image.kernel.arch));
+        let qemu = match qemu {
+            Ok(qemu) => qemu,
+            Err(error) => return Row::refused(&image.kernel, format!("{error:#}")),
+        };
+        let attempt = |checks: &[Check]| {
+            let run = Run { checks, ..self };
+            Row::new(image, checks, run.boot(&qemu, image))
+        };
+        let mut row = attempt(self.checks);
+        let failed = row.failed();
+        if (1..=MAX_AGAIN).contains(&failed.len()) {
+            eprint!("{}", row.lines());
+            row.amend(attempt(&failed));
+        }
         row
-    });
-    rows.collect()
-}
-
-/// Boots one kernel; if only a few checks fail, these once more, because whatever else this machine does can upset
-/// what is held against real time.
-fn try_one(
-    workspace: &Workspace,
-    image: &Image,
-    checks: &[Check],
-    cpus: u32,
-    programs: &Programs,
-) -> Row {
-    let qemu = workspace
-        .lock()
-        .and_then(|_lock| qemu::prepare(workspace, image.kernel.arch));
-    let qemu = match qemu {
-        Ok(qemu) => qemu,
-        Err(error) => return Row::refused(&image.kernel, format!("{error:#}")),
-    };
-    let attempt = |checks: &[Check]| {
-        let ran = boot(workspace, &qemu, image, checks, cpus, programs);
-        Row::new(image, checks, ran)
-    };
-    let mut row = attempt(checks);
-    let failed = row.failed();
-    if (1..=MAX_AGAIN).contains(&failed.len()) {
-        print!("{}", row.lines());
-        row.amend(attempt(&failed));
     }
-    row
-}
 
-fn boot(
-    workspace: &Workspace,
-    qemu: &Qemu,
-    image: &Image,
-    checks: &[Check],
-    cpus: u32,
-    programs: &Programs,
-) -> Result<Ran> {
-    let dir = workspace.tools().join("vm").join(image.kernel.name);
-    stamp::empty(&dir)?;
-    // Emulated CPUs share one of this machine's.
-    let seconds = CHECK_SECONDS * u64::from(cpus.div_ceil(8));
-    let initramfs = dir.join("initramfs");
-    let archive = pack(qemu, programs, checks, seconds)?;
-    fs::write(&initramfs, archive)
-        .with_context(|| format!("can't write {}", initramfs.display()))?;
-    let ran = Machine {
-        qemu,
-        image,
-        initramfs: &initramfs,
-        cpus,
-        // Its clock may be slower than this one.
-        patience: Duration::from_secs(2 * seconds),
-        console: &dir.join("console"),
+    fn boot(self, qemu: &Qemu, image: &Image) -> Result<Ran> {
+        let dir = self.workspace.tools().join("vm").join(image.kernel.name);
+        stamp::empty(&dir)?;
+        // Emulated CPUs share one of this machine's.
+        let seconds = CHECK_SECONDS * u64::from(self.cpus.div_ceil(8));
+        let initramfs = dir.join("initramfs");
+        let archive = pack(qemu, self.programs, self.checks, seconds)?;
+        fs::write(&initramfs, archive)
+            .with_context(|| format!("can't write {}", initramfs.display()))?;
+        let ran = Machine {
+            qemu,
+            image,
+            initramfs: &initramfs,
+            cpus: self.cpus,
+            // Its clock may be slower than this one.
+            patience: Duration::from_secs(2 * seconds),
+            console: &dir.join("console"),
+        }
+        .run()?;
+        fs::remove_file(&initramfs)
+            .with_context(|| format!("can't remove {}", initramfs.display()))?;
+        Ok(ran)
     }
-    .run()?;
-    fs::remove_file(&initramfs).with_context(|| format!("can't remove {}", initramfs.display()))?;
-    Ok(ran)
 }
 
 /// The guest's whole file system.

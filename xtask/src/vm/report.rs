@@ -203,6 +203,30 @@ impl Cell {
     }
 }
 
+/// What came of some kernels as one outcome, the checks called `KERNEL: CHECK`, and all that is known of them.
+pub(super) fn judged(rows: &[Row], checks: &[Check]) -> (Outcome, String) {
+    let mut outcome = Outcome::default();
+    for row in rows {
+        let name = |check: &Check| format!("{}: {}", row.name, check.name);
+        if let Some(reason) = &row.refused {
+            let skipped = checks.iter().map(|check| (name(check), reason.clone()));
+            outcome.skipped.extend(skipped);
+        }
+        for Cell { check, result, .. } in &row.cells {
+            let names = |of: &[String]| of.iter().map(|_| name(check)).collect::<Vec<_>>();
+            outcome.passed += result.passed;
+            outcome.failed.extend(names(&result.failed));
+            outcome.again.extend(names(&result.again));
+            let skipped = result.skipped.iter();
+            outcome
+                .skipped
+                .extend(skipped.map(|(_, reason)| (name(check), reason.clone())));
+        }
+    }
+    let text = rows.iter().map(Row::lines).collect::<String>() + &table(rows, checks);
+    (outcome, text)
+}
+
 /// Checks by kernels, in one table.
 pub(super) fn table(rows: &[Row], checks: &[Check]) -> String {
     let mut text = String::from("\n");
