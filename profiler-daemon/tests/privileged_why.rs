@@ -30,7 +30,7 @@ type Expected = &'static [(&'static str, &'static str)];
 /// A window on a running workload's first process, in which every thread is seen well enough.
 ///
 /// Others may keep the machine so busy that the workload is over before it is measured, or that much
-/// is unknown: three attempts.
+/// is unknown: three attempts, the second and third with more time.
 fn window_on(
     workload: &str,
     arguments: &[&str],
@@ -38,8 +38,8 @@ fn window_on(
     expected: Expected,
 ) -> Result<Value, String> {
     let mut seen = Value::Null;
-    for _ in 0..3 {
-        let arguments = [&["--duration", "4s"], arguments].concat();
+    for duration in ["2500ms", "4s", "4s"] {
+        let arguments = [&["--duration", duration], arguments].concat();
         let running = Workload::start(workload, &arguments)?;
         let pid = number(&running.ready["threads"][0]["pid"]);
         let options = [&["--duration", "1s"], options].concat();
