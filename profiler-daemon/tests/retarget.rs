@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use profiler_ebpf::{Fork, RawRecord, Switch, ThreadRecord, switch_flags};
 use schedscope::core::decode::Event;
 use schedscope::core::{
-    Core, Figures, Selector, Share, Snapshot, Spent, Stream, TargetSpec, UnitNews, UnitNumber,
-    UnitSnapshot,
+    Core, Figures, Reason, Selector, Share, Snapshot, Spent, Stream, TargetSpec, UnitNews,
+    UnitNumber, UnitSnapshot, Waiting,
 };
-use support::{MS, START_NS, asleep, core, fork as birth, history, on_cpu};
+use support::{MS, START_NS, asleep, core, fork as birth, history, on_cpu, switch, wakeup};
 
 fn spec(name: &str, tid: u32) -> TargetSpec {
     TargetSpec {
@@ -298,4 +298,32 @@ fn a_process_that_moves_counts_for_its_new_unit_from_then_on() {
     let new = unit(&snapshot, "new.service");
     assert_eq!((new.serial, new.alive), (3, 2));
     assert_eq!(new.figures.time(Share::Running), u128::from(10 * MS));
+}
+
+#[test]
+fn a_wait_goes_on_when_its_process_moves_to_another_unit() {
+    let at = |ms: u64| START_NS + ms * MS;
+    let mut core = core(&[on_cpu(100, b"web", 0)]);
+    let feed = |core: &mut Core, records: &[RawRecord], ms: u64| {
+        core.feed(&[Stream::new(records)], at(ms));
+        let snapshot = core.snapshot();
+        assert_units_sum_up(&snapshot);
+        let oldest = |waiting: &Waiting| {
+            let blocked = Reason::all().map(|reason| waiting.blocked(reason).oldest_ns);
+            [blocked.max().unwrap_or(0), waiting.runnable.oldest_ns].map(|ns| ns / MS)
+        };
+        let batch = unit(&snapshot, "batch.service");
+        let now = core.threads_now()[0].elapsed_ns / MS;
+        (oldest(&snapshot.waiting), oldest(&batch.waiting), now)
+    };
+    let leaves = [switch(at(10), 100, 1, 0)];
+    assert_eq!(feed(&mut core, &leaves, 20), ([10, 0], [0, 0], 10));
+    learn(&mut core, &[(100, 2)], &[]);
+    assert_eq!(feed(&mut core, &[], 30), ([20, 0], [20, 0], 20));
+    let blocked = unit(&core.snapshot(), "batch.service").figures;
+    assert_eq!(blocked.time(Share::Blocked), u128::from(10 * MS));
+    let woken = [wakeup(at(32), 100)];
+    assert_eq!(feed(&mut core, &woken, 35), ([0, 3], [0, 3], 3));
+    learn(&mut core, &[(100, 1)], &[]);
+    assert_eq!(feed(&mut core, &[], 36), ([0, 4], [0, 0], 4));
 }

@@ -26,10 +26,10 @@ impl Reconstruction {
                     longest.queued_ns = longest.queued_ns.max(since(thread.woken_ns));
                 }
                 State::Queued(_) => {
-                    longest.queued_ns = longest.queued_ns.max(since(thread.since_ns));
+                    longest.queued_ns = longest.queued_ns.max(since(thread.began_ns()));
                 }
                 State::Waiting(wait) if !wait.reason.is_idle() => {
-                    longest.blocked_ns = longest.blocked_ns.max(since(thread.since_ns));
+                    longest.blocked_ns = longest.blocked_ns.max(since(thread.began_ns()));
                 }
                 _ => {}
             }

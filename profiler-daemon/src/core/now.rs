@@ -4,7 +4,7 @@ use super::reason::Reason;
 use super::reconstruct::Reconstruction;
 use super::spans::What;
 use super::spent::Share;
-use super::thread::{Comm, State};
+use super::thread::Comm;
 
 /// What one thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +43,7 @@ impl Reconstruction {
                     reason: None,
                     inflicted_ns: thread.inflicted_ns,
                 };
-                let mut from_ns = thread.since_ns;
-                if let State::Waiting(_) | State::Queued(_) = thread.state {
-                    // Some of it may have been booked already.
-                    from_ns = from_ns.min(thread.left_ns).max(thread.met_ns);
-                }
+                let mut from_ns = thread.began_ns();
                 for (what, end_ns) in self.spans.parts(thread, at_ns) {
                     if end_ns <= from_ns {
                         continue;

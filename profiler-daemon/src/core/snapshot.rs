@@ -285,14 +285,16 @@ impl Reconstruction {
     /// The elapsed part of a thread's open span, as far as it counts from `from_ns` on.
     fn open_span(&self, thread: &Thread, from_ns: u64, at_ns: u64, steps: usize) -> OpenSpan {
         let mut open = OpenSpan::default();
+        let mut began_ns = thread.began_ns().max(from_ns);
         let mut from_ns = thread.since_ns.max(from_ns);
         for (what, end_ns) in self.spans.parts(thread, at_ns) {
+            if end_ns > began_ns {
+                open.last = Some((what, end_ns - began_ns));
+                began_ns = end_ns;
+            }
             let Some(duration_ns) = end_ns.checked_sub(from_ns) else {
                 continue;
             };
-            if duration_ns > 0 {
-                open.last = Some((what, duration_ns));
-            }
             match what {
                 What::Running => open.add(Spent::Running, duration_ns),
                 What::Unknown => open.add(Spent::Unknown, duration_ns),
@@ -343,7 +345,7 @@ struct OpenSpan {
     wait: Option<(Wait, u64)>,
     held: Vec<(Runner, u64)>,
     causes: Causes,
-    /// What it does now.
+    /// What it does now, and for how long, with what of that has been booked.
     last: Option<(What, u64)>,
 }
 

@@ -268,6 +268,17 @@ impl Thread {
         }
     }
 
+    /// Since when it does what it does, as far as that was seen in this window. Some of it may have been booked
+    /// already: a thread that is put into another unit, say, leaves what it did so far to the old one.
+    pub(super) fn began_ns(&self) -> u64 {
+        let began_ns = match self.state {
+            State::Waiting(_) => self.left_ns,
+            State::Queued(_) => self.woken_ns,
+            State::Running | State::Unknown => NEVER,
+        };
+        self.since_ns.min(began_ns).max(self.met_ns)
+    }
+
     /// How the stay on a run queue began that it is in, if it is in one.
     pub(super) fn origin(&self) -> Origin {
         match self.state {

@@ -182,7 +182,7 @@ impl Reconstruction {
                 State::Waiting(wait) => matches!(wait.reason, Reason::Other | Reason::Unknown),
                 _ => false,
             };
-            let waited_ns = at_ns.saturating_sub(thread.since_ns);
+            let waited_ns = at_ns.saturating_sub(thread.began_ns());
             is_unexplained
                 && thread.target.is_some()
                 && !thread.is_woken()
@@ -535,7 +535,7 @@ impl Reconstruction {
     /// What a thread of a target waits for now, since when it was seen to.
     pub(super) fn open_wait(&self, thread: &Thread, at_ns: u64) -> Option<LongWait> {
         let parts = self.spans.parts(thread, at_ns);
-        let mut from_ns = thread.since_ns.max(thread.observed_from_ns);
+        let mut from_ns = thread.began_ns().max(thread.observed_from_ns);
         let mut open = None;
         for (what, until_ns) in parts {
             if until_ns > from_ns {
