@@ -72,6 +72,29 @@ impl Stall {
 }
 
 impl Stall {
+    /// How much of what it overlaps is called this.
+    fn share(&self, called: Called, spans: &[Span]) -> u64 {
+        let spans = spans.iter();
+        let within = spans.filter(|span| self.overlaps(span.start_unix_ns, span.duration_ns));
+        within.map(|span| called.share(span)).sum()
+    }
+
+    /// How much of it the server runs and queues, on its way into the wait and out of it.
+    fn on_its_way(&self, called: Called, spans: &[Span]) -> u64 {
+        let spans = spans.iter();
+        let within = spans.filter(|span| self.overlaps(span.start_unix_ns, span.duration_ns));
+        let ways = within.filter(|span| span.state == "running" || span.state == "runnable");
+        ways.map(|span| self.within(span).saturating_sub(called.share(span)))
+            .sum()
+    }
+
+    /// Whether nearly all of it is there, under its name.
+    fn is_found(&self, called: Called, spans: &[Span]) -> bool {
+        let share = self.share(called, spans);
+        let is_whole = share + self.on_its_way(called, spans) >= self.stalled_ns / 10 * 9;
+        share >= self.stalled_ns / 2 && is_whole
+    }
+
     /// How much of a span lies within the stall, which is the last part of what the log has.
     fn within(&self, span: &Span) -> u64 {
         let from_ns = self
@@ -100,6 +123,12 @@ fn log(truth: &Value) -> Result<(u32, Vec<Stall>)> {
     Ok((tid, stalls.collect::<Result<_>>()?))
 }
 
+/// What the server's thread did.
+fn spans_of(measured: &Measured, tid: u32) -> Result<Vec<Span>> {
+    let spans = parse::spans(&measured.csv).context("the table of spans can be read")?;
+    Ok(spans.into_iter().filter(|span| span.tid == tid).collect())
+}
+
 /// All of them are there, with their lengths and their reasons.
 pub(crate) fn found(bench: &Bench) -> Result<Vec<Check>> {
     judge(&bench.measure(&[], &bench.workload("requests", &[]))?)
@@ -107,8 +136,7 @@ pub(crate) fn found(bench: &Bench) -> Result<Vec<Check>> {
 
 fn judge(measured: &Measured) -> Result<Vec<Check>> {
     let (tid, stalls) = log(&measured.truth)?;
-    let spans = parse::spans(&measured.csv).context("the table of spans can be read")?;
-    let spans: Vec<&Span> = spans.iter().filter(|span| span.tid == tid).collect();
+    let spans = spans_of(measured, tid)?;
     let row = row_of(&measured.report, tid)?;
     ensure!(
         stalls.len() >= KINDS.len(),
@@ -118,40 +146,33 @@ fn judge(measured: &Measured) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for (kind, called) in KINDS {
         let of_kind: Vec<&Stall> = stalls.iter().filter(|stall| stall.kind == kind).collect();
-        let share_of = |stall: &&Stall| -> u64 {
-            let within = spans
-                .iter()
-                .filter(|span| stall.overlaps(span.start_unix_ns, span.duration_ns));
-            within.map(|span| called.share(span)).sum()
-        };
-        // On its way into the wait, and out of it, it runs and queues.
-        let on_its_way = |stall: &&Stall| -> u64 {
-            let within = spans
-                .iter()
-                .filter(|span| stall.overlaps(span.start_unix_ns, span.duration_ns));
-            let ways = within.filter(|span| span.state == "running" || span.state == "runnable");
-            ways.map(|span| stall.within(span).saturating_sub(called.share(span)))
-                .sum()
-        };
-        let is_found = |stall: &&&Stall| {
-            let share = share_of(stall);
-            share >= stall.stalled_ns / 2 && share + on_its_way(stall) >= stall.stalled_ns / 10 * 9
-        };
         checks.push(Check::count(
             format!("requests stalled by: {kind}"),
             "its log",
-            count(of_kind.iter().filter(is_found)),
+            count(
+                of_kind
+                    .iter()
+                    .filter(|stall| stall.is_found(called, &spans)),
+            ),
             count(of_kind.iter()),
             EXACT,
         ));
         checks.push(Check::time(
             format!("for how long: {kind}"),
             "its log",
-            of_kind.iter().map(share_of).sum(),
+            of_kind
+                .iter()
+                .map(|stall| stall.share(called, &spans))
+                .sum(),
             of_kind.iter().map(|stall| stall.stalled_ns).sum(),
             ONE_PERCENT
                 .plus(CALL_NS * count(of_kind.iter()))
-                .theirs_more(of_kind.iter().map(on_its_way).sum()),
+                .theirs_more(
+                    of_kind
+                        .iter()
+                        .map(|stall| stall.on_its_way(called, &spans))
+                        .sum(),
+                ),
         ));
     }
     // The lists have so many places; a stall shorter than the last that is listed has none.
@@ -243,14 +264,17 @@ struct Sampled {
     samples: u64,
     /// Stalls without any.
     unseen: u64,
+    /// Stalls that were found and named.
+    found: u64,
 }
 
-/// `perf record` at two rates over the same server: how many samples fall into stalled requests.
+/// `perf record` at two rates over the same server and, in the same run, our own spans: how many samples fall into
+/// stalled requests, and how many of those are found by their spans.
 pub(crate) fn sampled(bench: &Bench) -> Result<String> {
     let perf = Bench::peer("perf")?;
     let mut text = String::from(
         "perf record, samples of the server's thread:\n\n\
-         rate     samples   stalled by  requests  stalled for  samples in that  expected, if running  requests without any\n",
+         rate     samples   stalled by  requests  stalled for  samples in that  expected, if running  requests without any  found here\n",
     );
     for rate in ["99", "999"] {
         let file = bench.file("perf.data");
@@ -295,6 +319,7 @@ fn sample_rows(measured: &Measured, text: &str, rate: &str) -> Result<String> {
     if times.is_empty() {
         return Err(Unable("perf took no sample of the server".to_owned()).into());
     }
+    let spans = spans_of(measured, tid)?;
     let mut kinds: BTreeMap<&str, Sampled> = BTreeMap::new();
     for stall in &stalls {
         // The stall is the last part of what the log has: the computing before it is not stalled.
@@ -306,17 +331,20 @@ fn sample_rows(measured: &Measured, text: &str, rate: &str) -> Result<String> {
         kind.stalled_ns += stall.stalled_ns;
         kind.samples += samples;
         kind.unseen += u64::from(samples == 0);
+        let called = KINDS.iter().find(|its| its.0 == stall.kind);
+        kind.found += u64::from(called.is_some_and(|its| stall.is_found(its.1, &spans)));
     }
     let rate_hz: f64 = rate.parse()?;
     let rows = kinds.iter().map(|(kind, seen)| {
         let expected = seen.stalled_ns as f64 / 1e9 * rate_hz;
         format!(
-            "{rate:>4} Hz  {:>8}  {kind:<10}  {:>8}  {:>8.1} ms  {:>15}  {expected:>21.1}  {:>20}\n",
+            "{rate:>4} Hz  {:>8}  {kind:<10}  {:>8}  {:>8.1} ms  {:>15}  {expected:>21.1}  {:>20}  {:>10}\n",
             times.len(),
             seen.stalls,
             seen.stalled_ns as f64 / 1e6,
             seen.samples,
             seen.unseen,
+            seen.found,
         )
     });
     Ok(rows.collect())
