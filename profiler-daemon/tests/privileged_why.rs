@@ -16,6 +16,7 @@ use common::schedscope::{may_load_probes, measure_command, measure_process};
 use common::service::{Samples, Service};
 use common::softirqs::NetworkSoftirqs;
 use common::{Workload, figure, not_run, number};
+use schedscope::core::InterruptKind;
 use serde_json::Value;
 
 /// At least so much of a thread's blocked time has the right reason, in percent.
@@ -251,19 +252,12 @@ fn blamed(row: &Value, name: &str) -> u64 {
         .sum()
 }
 
-/// What takes a CPU and is no thread.
-const INTERRUPTS: [&str; 4] = [
-    "timer interrupt",
-    "network softirq",
-    "block softirq",
-    "other interrupt",
-];
-
 /// How long interrupts had the CPU that the thread was queued for. The kernel counts that time for the thread
 /// that is interrupted, unless it accounts for interrupts (`CONFIG_IRQ_TIME_ACCOUNTING`). On a machine it is a
 /// hundredth and less; where a tick is emulated, several.
 fn blamed_on_interrupts(row: &Value) -> u64 {
-    INTERRUPTS.iter().map(|name| blamed(row, name)).sum()
+    let kinds = InterruptKind::ALL.into_iter();
+    kinds.map(|kind| blamed(row, kind.name())).sum()
 }
 
 /// A culprit's share is right within 3%.

@@ -26,6 +26,7 @@ use crate::dist::{self, Packages};
 use crate::process::capture;
 use crate::stamp;
 use crate::test::libtest::Outcome;
+use crate::test::suite::is_meant;
 use crate::toolchain::prometheus;
 use crate::toolchain::rpm::Rpm;
 use crate::workspace::Workspace;
@@ -77,14 +78,8 @@ pub(crate) fn why_not() -> Option<String> {
 
 /// Those up to the last whose name contains one of the filters; without a filter, all.
 fn chosen(filters: &[String]) -> &'static [Check] {
-    let is_meant = |name: &str| filters.iter().any(|part| name.contains(part.as_str()));
-    let count = if filters.is_empty() {
-        CHECKS.len()
-    } else {
-        let last = CHECKS.iter().rposition(|(name, _)| is_meant(name));
-        last.map_or(0, |last| last + 1)
-    };
-    &CHECKS[..count]
+    let last = CHECKS.iter().rposition(|(name, _)| is_meant(name, filters));
+    &CHECKS[..last.map_or(0, |last| last + 1)]
 }
 
 /// None of them is run, for this reason.

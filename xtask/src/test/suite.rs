@@ -326,12 +326,15 @@ fn is_worth_another(outcome: &Outcome, tests: &[String]) -> bool {
     (1..=MAX_AGAIN).contains(&outcome.failed.len()) && outcome.failed.iter().all(is_test)
 }
 
-/// Those of the tests whose names hold one of the filters; without a filter, all.
+/// Those of the tests that are meant.
 fn select(tests: &[String], filters: &[String]) -> Vec<String> {
-    let is_meant = |name: &&String| {
-        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
-    };
-    tests.iter().filter(is_meant).cloned().collect()
+    let meant = tests.iter().filter(|name| is_meant(name, filters));
+    meant.cloned().collect()
+}
+
+/// Whether a name contains one of the filters, or there is none.
+pub(crate) fn is_meant(name: &str, filters: &[String]) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
 }
 
 /// Runs a command, passing on what it prints, and returns its standard output and how it ended.

@@ -30,6 +30,7 @@ use self::qemu::Qemu;
 use self::report::Row;
 use crate::stamp;
 use crate::test::libtest::Outcome;
+use crate::test::suite::is_meant;
 use crate::workspace::Workspace;
 
 /// The guest's first process.
@@ -187,9 +188,8 @@ fn why_not() -> Option<String> {
 /// A kernel that can't be had is not run; one that can and does not boot has failed.
 pub(crate) fn suite(workspace: &Workspace, filters: &[String]) -> Result<(Outcome, String)> {
     let kernels = short(KERNELS, |kernel| kernel.is_short);
-    let is_meant = |name: &str| filters.iter().any(|part| name.contains(part.as_str()));
     let checks = short(CHECKS, |check| {
-        check.is_short && (filters.is_empty() || is_meant(check.name))
+        check.is_short && is_meant(check.name, filters)
     });
     if checks.is_empty() {
         return Ok(<(Outcome, String)>::default());

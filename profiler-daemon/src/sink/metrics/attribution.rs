@@ -70,10 +70,10 @@ impl Attribution {
         Self::default()
     }
 
-    /// [`Self::new`] with at most so many names, of keys that never come back once they are gone: few of those are
-    /// remembered.
+    /// [`Self::new`] with at most so many names, which forgets keys soon: for those that never come back once they are
+    /// gone.
     #[must_use]
-    pub fn of_lasting_keys(most: usize) -> Self {
+    pub fn forgetting(most: usize) -> Self {
         Self {
             most,
             keys_kept: most,
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn keys_that_never_come_back_are_not_kept() {
-        let mut of = Attribution::of_lasting_keys(2);
+        let mut of = Attribution::forgetting(2);
         for key in 0..1000 {
             let rows = [
                 row(0, "stays", 2 * u128::from(key) + 2),

@@ -38,7 +38,7 @@ impl Default for UnitSaid {
         Self {
             states: Monotone::default(),
             causes: Monotone::default(),
-            culprits: Attribution::of_lasting_keys(MAX_CULPRITS),
+            culprits: Attribution::forgetting(MAX_CULPRITS),
         }
     }
 }
