@@ -1,13 +1,10 @@
 //! What the daemon tells the probes before they are loaded.
 //!
-//! The probes hold one [`Config`] in read-only memory under the name [`SYMBOL`]; the daemon fills it
-//! in from the running kernel's type information. The verifier sees its fields as constants, so a
-//! branch that a host doesn't need costs nothing there.
+//! The daemon fills one [`Config`] in from the running kernel's type information, and writes it into the probes'
+//! instructions (see [`crate::settings`]). The verifier sees its fields as constants, so a branch that a host
+//! doesn't need costs nothing there.
 
 use core::mem::size_of;
-
-/// Name of the read-only global that holds the [`Config`].
-pub const SYMBOL: &str = "CONFIG";
 
 /// Stands for a field that the running kernel doesn't have. No struct is that long, and a BPF
 /// instruction can hold it.

@@ -19,6 +19,7 @@ pub mod config;
 pub mod evidence;
 pub mod pids;
 pub mod ring;
+pub mod settings;
 pub mod shed;
 mod thread;
 pub mod why;

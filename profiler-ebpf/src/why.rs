@@ -6,9 +6,6 @@ use core::mem::size_of;
 
 use crate::config::ABSENT;
 
-/// Name of the read-only global that holds the [`WhyConfig`].
-pub const SYMBOL: &str = "WHY_CONFIG";
-
 macro_rules! why_config {
     ($($(#[$documentation:meta])* $field:ident = $unset:expr,)+) => {
         /// Offsets of kernel fields, [`ABSENT`] where the kernel doesn't have them, and choices. Offsets are

@@ -6,6 +6,14 @@ use std::{
     path::Path,
 };
 
+use super::{
+    btf::{Btf, VMLINUX},
+    error::{StartError, chain, kernel_answer},
+    fields::{self, Need},
+    kernel::{ClockChoice, Options},
+    settings,
+    why::Preparation,
+};
 use aya::{
     Ebpf, EbpfLoader,
     maps::Map,
@@ -13,18 +21,9 @@ use aya::{
 };
 use profiler_ebpf::{
     Clock,
-    config::{Config, SYMBOL, maps, programs},
+    config::{Config, maps, programs},
     ring::{MAX_RECORDS, MIN_RECORDS, RESERVE_DIVISOR},
     why,
-};
-use zerocopy::IntoBytes;
-
-use super::{
-    btf::{Btf, VMLINUX},
-    error::{StartError, chain, kernel_answer},
-    fields::{self, Need},
-    kernel::{ClockChoice, Options},
-    why::Preparation,
 };
 
 /// The compiled probes.
@@ -113,10 +112,10 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
     };
     let headers = u32::try_from(cpus).map_err(|_| too_many())?;
     let slots = headers.checked_mul(records).ok_or_else(too_many)?;
+    let probes = settings::write(PROBES, &config, &prepared.config)
+        .map_err(|error| refused("write the settings into the probes", &error))?;
     let ebpf = EbpfLoader::new()
         .btf(Some(&types))
-        .override_global(SYMBOL, config.as_bytes(), true)
-        .override_global(why::SYMBOL, prepared.config.as_bytes(), true)
         .map_max_entries(maps::RING_HEADERS, headers)
         .map_max_entries(maps::RING_SLOTS, slots)
         .map_max_entries(maps::SIDE, SIDE_BYTES)
@@ -125,7 +124,7 @@ pub(crate) fn prepare(options: Options) -> Result<Loaded, StartError> {
         .map_max_entries(why::maps::WAITS, prepared.wait_slots())
         .map_max_entries(why::maps::USER_STACKS, prepared.user_stacks())
         .map_max_entries(why::maps::EVIDENCE, prepared.channel_bytes())
-        .load(PROBES)
+        .load(&probes)
         .map_err(|error| match kernel_answer(&error) {
             Some(answer @ ENOMEM) => StartError::Memory {
                 cpus,

@@ -39,6 +39,7 @@ mod protocol;
 pub mod quotas;
 #[expect(unsafe_code, reason = "makes slices of the mapped rings")]
 mod ring;
+mod settings;
 mod side;
 #[expect(unsafe_code, reason = "libbpf is a C library")]
 mod stats;

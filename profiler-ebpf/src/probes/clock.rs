@@ -6,7 +6,7 @@ use profiler_ebpf::{Clock, config::ABSENT};
 use crate::{
     config::config,
     task::{self, Task},
-    why::why,
+    why::{why, why_at},
 };
 
 /// Whether the records are stamped by the run queues' clock, and so compare with the kernel's stamps.
@@ -53,7 +53,7 @@ pub(crate) fn after_arrival(task: Task) -> (u64, u16) {
     };
     let arrival_ns = match why!(task_last_arrival) {
         ABSENT => 0,
-        at => task.0.field::<u64>(at),
+        _ => task.0.field::<u64>(why_at!(task_last_arrival)),
     };
     (local_ns.max(arrival_ns.wrapping_add(1)), runs)
 }

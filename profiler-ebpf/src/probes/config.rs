@@ -1,23 +1,44 @@
-//! Access to the daemon's settings.
+//! Access to the daemon's settings; see [`profiler_ebpf::settings`].
 
-use profiler_ebpf::config::Config;
-
-/// Overwritten by the loader; see [`profiler_ebpf::config`].
-#[unsafe(no_mangle)]
-static CONFIG: Config = Config::UNSET;
-
-/// The value of one field of [`CONFIG`], which the compiler must not believe to be what it sees here.
-macro_rules! config {
-    ($field:ident) => {{
-        let field = &raw const (*crate::config::get()).$field;
-        // SAFETY: The pointer is to a field of a static, which is valid and aligned.
-        unsafe { core::ptr::read_volatile(field) }
+/// The value of a setting by its number, which the compiler must not know.
+macro_rules! setting {
+    ($number:expr) => {{
+        let value: u64;
+        // SAFETY: It sets one register and does nothing else.
+        unsafe {
+            core::arch::asm!(
+                "{} = {}",
+                out(reg) value,
+                const profiler_ebpf::settings::value($number),
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        // SAFETY: Settings have 32 bits, and the loader writes them as such.
+        unsafe { core::hint::assert_unchecked(value <= u32::MAX as u64) };
+        value as u32
     }};
+}
+pub(crate) use setting;
+
+/// The value of a field of [`profiler_ebpf::config::Config`].
+macro_rules! config {
+    ($field:ident) => {
+        crate::config::setting!(profiler_ebpf::settings::in_config(core::mem::offset_of!(
+            profiler_ebpf::config::Config,
+            $field
+        )))
+    };
 }
 pub(crate) use config;
 
-/// Where the settings are.
-#[inline(always)]
-pub(crate) fn get() -> &'static Config {
-    &CONFIG
+/// The offset of a kernel field that a load is to have, by its name in [`profiler_ebpf::config::Config`].
+macro_rules! at {
+    ($field:ident) => {
+        const {
+            profiler_ebpf::settings::offset(profiler_ebpf::settings::in_config(
+                core::mem::offset_of!(profiler_ebpf::config::Config, $field),
+            ))
+        }
+    };
 }
+pub(crate) use at;

@@ -9,6 +9,8 @@
 
 #![no_std]
 #![no_main]
+// To set a register to a number that the compiler does not know; see `settings`.
+#![feature(asm_experimental_arch)]
 #![expect(
     unsafe_code,
     reason = "the probes read the kernel's memory and write to mapped rings"

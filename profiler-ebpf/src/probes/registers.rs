@@ -5,8 +5,19 @@ use profiler_ebpf::{config::ABSENT, syscall};
 
 use crate::{
     task::{Struct, Task},
-    why::{read, why},
+    why::{read, why, why_at},
 };
+
+/// A register: where the kernel gave their typed address by one load, else by the helper.
+macro_rules! field {
+    ($registers:expr, $field:ident) => {
+        if why!(regs_from_stack) == ABSENT {
+            $registers.typed.field(why_at!($field))
+        } else {
+            read($registers.address, why!($field)).unwrap_or_default()
+        }
+    };
+}
 
 /// The registers of a user thread that is in the kernel (`struct pt_regs`).
 pub(crate) struct Registers {
@@ -28,7 +39,7 @@ impl Registers {
                 address,
             }
         } else {
-            let stack: *const u8 = task.0.field(why!(task_stack));
+            let stack: *const u8 = task.0.field(why_at!(task_stack));
             Self {
                 typed: task.0,
                 address: stack.wrapping_add(distance as usize),
@@ -40,11 +51,11 @@ impl Registers {
     #[inline(always)]
     pub(crate) fn syscall(&self) -> u16 {
         // 32 bits of it are enough: -1 outside of calls, and bit 30 is set by the x32 ABI.
-        let number: u32 = self.field(why!(regs_syscall));
+        let number: u32 = field!(self, regs_syscall);
         if number == u32::MAX {
             return syscall::NONE;
         }
-        let mode: u8 = self.field(why!(regs_mode));
+        let mode: u8 = field!(self, regs_mode);
         let is_foreign = u32::from(mode) & why!(regs_mode_mask) == why!(regs_mode_foreign);
         if is_foreign || number >= u32::from(syscall::FOREIGN_ABI) {
             return syscall::FOREIGN_ABI;
@@ -55,15 +66,6 @@ impl Registers {
     /// The call's first argument.
     #[inline(always)]
     pub(crate) fn first_argument(&self) -> u64 {
-        self.field(why!(regs_argument))
-    }
-
-    #[inline(always)]
-    fn field<T: Copy + Default>(&self, offset: u32) -> T {
-        if why!(regs_from_stack) == ABSENT {
-            self.typed.field(offset)
-        } else {
-            read(self.address, offset).unwrap_or_default()
-        }
+        field!(self, regs_argument)
     }
 }

@@ -5,9 +5,9 @@
 //! a pointer that turns out to be bad reads zero instead of faulting.
 
 use core::{ffi::c_void, mem::transmute};
-use profiler_ebpf::COMM_BYTES;
+use profiler_ebpf::{COMM_BYTES, config::ABSENT};
 
-use crate::config::config;
+use crate::config::{at, config};
 
 /// A typed pointer to a kernel struct.
 #[derive(Clone, Copy)]
@@ -40,8 +40,8 @@ impl Struct {
 
     /// The field of type `T` at this offset.
     #[inline(always)]
-    pub(crate) fn field<T: Copy>(self, offset: u32) -> T {
-        let at = self.0.wrapping_add(offset as usize).cast::<T>();
+    pub(crate) fn field<T: Copy>(self, offset: usize) -> T {
+        let at = self.0.wrapping_add(offset).cast::<T>();
         // SAFETY: The verifier only admits this load if the kernel's type information has a scalar
         // or pointer of this size here; see the module's documentation for bad pointers.
         unsafe { *at }
@@ -49,15 +49,15 @@ impl Struct {
 
     /// The same, in the order of the program: for what another CPU may be changing meanwhile.
     #[inline(always)]
-    fn observe<T: Copy>(self, offset: u32) -> T {
-        let at = self.0.wrapping_add(offset as usize).cast::<T>();
+    fn observe<T: Copy>(self, offset: usize) -> T {
+        let at = self.0.wrapping_add(offset).cast::<T>();
         // SAFETY: As above.
         unsafe { at.read_volatile() }
     }
 
     /// The struct that the pointer at this offset points to.
     #[inline(always)]
-    fn follow(self, offset: u32) -> Self {
+    fn follow(self, offset: usize) -> Self {
         Self(self.field(offset))
     }
 }
@@ -81,23 +81,23 @@ impl Task {
 
     #[inline(always)]
     pub(crate) fn tid(self) -> u32 {
-        self.0.field(config!(task_pid))
+        self.0.field(at!(task_pid))
     }
 
     #[inline(always)]
     pub(crate) fn tgid(self) -> u32 {
-        self.0.field(config!(task_tgid))
+        self.0.field(at!(task_tgid))
     }
 
     /// The state word. Before Linux 5.14 it was a `long`, of which these are the low four bytes.
     #[inline(always)]
     pub(crate) fn state(self) -> u32 {
-        self.0.observe(config!(task_state))
+        self.0.observe(at!(task_state))
     }
 
     #[inline(always)]
     pub(crate) fn exit_state(self) -> u32 {
-        self.0.observe(config!(task_exit_state))
+        self.0.observe(at!(task_exit_state))
     }
 
     /// Whether it sleeps at this moment. So looks also one that was preempted on its way to sleep.
@@ -109,38 +109,39 @@ impl Task {
 
     #[inline(always)]
     pub(crate) fn is_kernel_thread(self) -> bool {
-        self.0.field::<u32>(config!(task_flags)) & PF_KTHREAD != 0
+        self.0.field::<u32>(at!(task_flags)) & PF_KTHREAD != 0
     }
 
     /// Whether it runs nothing but kernel code.
     #[inline(always)]
     pub(crate) fn is_in_kernel_for_good(self) -> bool {
-        self.0.field::<u32>(config!(task_flags)) & (PF_KTHREAD | PF_WORKER) != 0
+        self.0.field::<u32>(at!(task_flags)) & (PF_KTHREAD | PF_WORKER) != 0
     }
 
     /// The name, as two words.
     #[inline(always)]
     pub(crate) fn comm(self) -> [u64; 2] {
-        let at = config!(task_comm);
-        [self.0.field(at), self.0.field(at.wrapping_add(8))]
+        let at = at!(task_comm);
+        [self.0.field(at), self.0.field(at + 8)]
     }
 
     #[inline(always)]
     pub(crate) fn start_boottime(self) -> u64 {
-        self.0.field(config!(task_start_boottime))
+        self.0.field(at!(task_start_boottime))
     }
 
     #[inline(always)]
     pub(crate) fn real_parent(self) -> Self {
-        Self(self.0.follow(config!(task_real_parent)))
+        Self(self.0.follow(at!(task_real_parent)))
     }
 
     /// The CPU whose run queue it is on, or was last on; 0 on a kernel without SMP.
     #[inline(always)]
     pub(crate) fn cpu(self) -> u32 {
-        match config!(task_cpu) {
-            profiler_ebpf::config::ABSENT => 0,
-            at => self.0.field(at),
+        if config!(task_cpu) == ABSENT {
+            0
+        } else {
+            self.0.field(at!(task_cpu))
         }
     }
 
@@ -148,41 +149,38 @@ impl Task {
     /// which this is the low byte.
     #[inline(always)]
     pub(crate) fn is_on_cpu(self) -> bool {
-        match config!(task_on_cpu) {
-            profiler_ebpf::config::ABSENT => false,
-            at => self.0.observe::<u8>(at) != 0,
-        }
+        config!(task_on_cpu) != ABSENT && self.0.observe::<u8>(at!(task_on_cpu)) != 0
     }
 
     /// Whether it waits for a block device; false where the kernel has no such bit.
     #[inline(always)]
     pub(crate) fn is_in_iowait(self) -> bool {
-        let byte: u8 = self.0.field(config!(task_in_iowait));
+        let byte: u8 = self.0.field(at!(task_in_iowait));
         u32::from(byte) & config!(task_in_iowait_mask) != 0
     }
 
     /// `sched_info.pcount`: how often it was given a CPU.
     #[inline(always)]
     pub(crate) fn pcount(self) -> u64 {
-        self.0.observe(config!(task_pcount))
+        self.0.observe(at!(task_pcount))
     }
 
     /// `sched_info.run_delay`: how long it waited on run queues.
     #[inline(always)]
     pub(crate) fn run_delay(self) -> u64 {
-        self.0.field(config!(task_run_delay))
+        self.0.field(at!(task_run_delay))
     }
 
     /// `sched_info.last_queued`: when it was put on its run queue, or 0 if it is on none.
     #[inline(always)]
     pub(crate) fn last_queued(self) -> u64 {
-        self.0.field(config!(task_last_queued))
+        self.0.field(at!(task_last_queued))
     }
 
     /// The queue of its group on the CPU that it is on (`se.cfs_rq`).
     #[inline(always)]
     pub(crate) fn group_queue(self) -> Struct {
-        self.0.follow(config!(task_cfs_rq))
+        self.0.follow(at!(task_cfs_rq))
     }
 
     /// The clock of the run queue of the CPU that it is on (`se.cfs_rq->rq->clock`).
@@ -191,9 +189,9 @@ impl Task {
     /// it with the thread's CPU (`set_task_rq`, kernel/sched/sched.h).
     #[inline(always)]
     pub(crate) fn run_queue_clock(self) -> u64 {
-        let cfs_rq = self.0.follow(config!(task_cfs_rq));
-        let rq = cfs_rq.follow(config!(cfs_rq_rq));
-        rq.field(config!(rq_clock))
+        let cfs_rq = self.0.follow(at!(task_cfs_rq));
+        let rq = cfs_rq.follow(at!(cfs_rq_rq));
+        rq.field(at!(rq_clock))
     }
 }
 

@@ -23,7 +23,7 @@ use aya_ebpf::{
     maps::Array,
     programs::{FEntryContext, ProbeContext},
 };
-use core::ffi::c_void;
+use core::{cell::UnsafeCell, ffi::c_void};
 use profiler_ebpf::{Clock, Kind, Throttle, Throttled, config::ABSENT};
 
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     config::config,
     ring,
     task::Task,
-    why::{read, why},
+    why::{read, why, why_at},
 };
 
 /// Called before the count goes up.
@@ -122,16 +122,19 @@ const SLOTS: u32 = 1 << 16;
 static THROTTLED: Array<Held> = Array::with_max_entries(1, 0);
 
 /// 1 once a thread was held back, so that no switch looks for one on a host without quotas.
-#[map]
-static QUOTAS_MATTER: Array<u64> = Array::with_max_entries(1, 0);
+static QUOTAS_MATTER: Global = Global(UnsafeCell::new(0));
+
+/// A word that all programs share.
+#[repr(transparent)]
+struct Global(UnsafeCell<u64>);
+
+// SAFETY: It is read and written as a whole.
+unsafe impl Sync for Global {}
 
 /// Whether a thread that leaves its CPU is held back by a quota.
 #[inline(always)]
 pub(crate) fn is_throttled(task: Task) -> bool {
-    match why!(task_throttled) {
-        ABSENT => false,
-        offset => task.0.field::<u8>(offset) & 1 != 0,
-    }
+    why!(task_throttled) != ABSENT && task.0.field::<u8>(why_at!(task_throttled)) & 1 != 0
 }
 
 /// Notes that a thread leaves because of a quota.
@@ -144,19 +147,17 @@ pub(crate) fn begin(task: Task, tid: u32, ts_ns: u64) {
         return;
     };
     let queue = task.group_queue();
-    let since_ns: u64 = queue.field(why!(cfs_rq_throttled_clock_self));
+    let since_ns: u64 = queue.field(why_at!(cfs_rq_throttled_clock_self));
     let held = Held {
         tid: u64::from(tid),
         queue: queue.as_ptr() as u64,
         since_ns: if since_ns == 0 { ts_ns } else { since_ns },
-        total_ns: queue.field(why!(cfs_rq_throttled_clock_self_time)),
+        total_ns: queue.field(why_at!(cfs_rq_throttled_clock_self_time)),
     };
     // SAFETY: The map's memory is valid and aligned.
     unsafe { slot.write_volatile(held) };
-    if let Some(matter) = QUOTAS_MATTER.get_ptr_mut(0) {
-        // SAFETY: As above; all that is ever written is this.
-        unsafe { matter.write_volatile(1) };
-    }
+    // SAFETY: As above; all that is ever written is this.
+    unsafe { QUOTAS_MATTER.0.get().write_volatile(1) };
 }
 
 /// Tells how long a thread that comes in was held back, if it was.
@@ -165,11 +166,8 @@ pub(crate) fn end(task: Task, ts_ns: impl Fn() -> u64) {
     if why!(task_throttled) == ABSENT {
         return;
     }
-    let Some(matter) = QUOTAS_MATTER.get_ptr(0) else {
-        return;
-    };
-    // SAFETY: The map's memory is valid and aligned.
-    if unsafe { matter.read_volatile() } != 0 {
+    // SAFETY: A static is valid and aligned.
+    if unsafe { QUOTAS_MATTER.0.get().read_volatile() } != 0 {
         settle(task.tid(), ts_ns());
     }
 }

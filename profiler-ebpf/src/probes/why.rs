@@ -1,27 +1,29 @@
 //! Access to the daemon's settings for what tells why threads wait, and reads by address.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use profiler_ebpf::why::WhyConfig;
-
-/// Overwritten by the loader; see [`profiler_ebpf::why`].
-#[unsafe(no_mangle)]
-static WHY_CONFIG: WhyConfig = WhyConfig::UNSET;
-
-/// The value of one field of [`WHY_CONFIG`]; as `config!`.
+/// The value of a field of [`profiler_ebpf::why::WhyConfig`]; as `config!`.
 macro_rules! why {
-    ($field:ident) => {{
-        let field = &raw const (*crate::why::get()).$field;
-        // SAFETY: The pointer is to a field of a static, which is valid and aligned.
-        unsafe { core::ptr::read_volatile(field) }
-    }};
+    ($field:ident) => {
+        crate::config::setting!(profiler_ebpf::settings::in_why(core::mem::offset_of!(
+            profiler_ebpf::why::WhyConfig,
+            $field
+        )))
+    };
 }
 pub(crate) use why;
 
-/// Where the settings are.
-#[inline(always)]
-pub(crate) fn get() -> &'static WhyConfig {
-    &WHY_CONFIG
+/// The offset of a kernel field that a load is to have, by its name in [`profiler_ebpf::why::WhyConfig`]; as `at!`.
+macro_rules! why_at {
+    ($field:ident) => {
+        const {
+            profiler_ebpf::settings::offset(profiler_ebpf::settings::in_why(core::mem::offset_of!(
+                profiler_ebpf::why::WhyConfig,
+                $field
+            )))
+        }
+    };
 }
+pub(crate) use why_at;
 
 /// Reads a field by address, where the pointer to the struct has no type for the verifier, or another one
 /// on older kernels. `None` if there is nothing to read.
