@@ -28,15 +28,16 @@ const FIRST_WHY: usize = size_of::<Config>() / BYTES;
 
 /// Where the placeholders of offsets begin. No struct that the probes read is so long, and the last one fits in
 /// the 15 bits that an instruction has for it.
-const OFFSETS: usize = 0x6000;
+const OFFSETS: u16 = 0x6000;
 
 /// Distance of two placeholders of offsets: fields that are read in parts have less than that.
-const STRIDE: usize = 64;
+const STRIDE: u16 = 64;
 
 /// Where the placeholders of values begin.
-const VALUES: u32 = 0x5c0a_0000;
+const VALUES: i32 = 0x5c0a_0000;
 
-const _: () = assert!(OFFSETS + COUNT * STRIDE <= i16::MAX as usize);
+const _: () = assert!(OFFSETS as usize + COUNT * STRIDE as usize <= i16::MAX as usize);
+const _: () = assert!(COUNT <= u8::MAX as usize);
 
 /// The number of a setting, by its place in [`Config`] in bytes.
 #[must_use]
@@ -53,24 +54,26 @@ pub const fn in_why(place: usize) -> usize {
 /// Stands for an offset.
 #[must_use]
 pub const fn offset(number: usize) -> usize {
-    OFFSETS + number * STRIDE
+    OFFSETS as usize + number * STRIDE as usize
 }
 
 /// Stands for a value.
 #[must_use]
-pub const fn value(number: usize) -> i64 {
-    VALUES as i64 + number as i64
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "there are fewer than 256, as is asserted above"
+)]
+pub const fn value(number: usize) -> i32 {
+    VALUES + (number as u8) as i32
 }
 
 /// Which setting the offset of a load stands for, and what is to be added to it.
 #[must_use]
 pub const fn of_offset(placeholder: i16) -> Option<(usize, usize)> {
-    if placeholder < OFFSETS as i16 {
-        return None;
-    }
-    let place = placeholder as usize - OFFSETS;
-    if place / STRIDE < COUNT {
-        Some((place / STRIDE, place % STRIDE))
+    let place = placeholder.cast_unsigned().wrapping_sub(OFFSETS);
+    let (number, rest) = (place / STRIDE, place % STRIDE);
+    if (number as usize) < COUNT {
+        Some((number as usize, rest as usize))
     } else {
         None
     }
@@ -79,6 +82,6 @@ pub const fn of_offset(placeholder: i16) -> Option<(usize, usize)> {
 /// Which setting the number that a register is set to stands for.
 #[must_use]
 pub const fn of_value(placeholder: i32) -> Option<usize> {
-    let number = placeholder.cast_unsigned().wrapping_sub(VALUES) as usize;
+    let number = placeholder.wrapping_sub(VALUES).cast_unsigned() as usize;
     if number < COUNT { Some(number) } else { None }
 }

@@ -59,13 +59,30 @@ struct Rows {
 impl Rows {
     #[inline]
     fn add(&mut self, index: u16, count: u64) {
-        let octave = usize::from(index) / ROW;
+        self.row(usize::from(index) / ROW)[usize::from(index) % ROW] += count;
+    }
+
+    /// The row of an octave.
+    #[inline]
+    fn row(&mut self, octave: usize) -> &mut [u64; ROW] {
         let place = self.places.get(octave).copied().unwrap_or(0);
-        let row = match self.rows.get_mut(usize::from(place).wrapping_sub(1)) {
-            Some(row) => row,
-            None => self.begin(octave),
-        };
-        row[usize::from(index) % ROW] += count;
+        let place = usize::from(place).wrapping_sub(1);
+        if place < self.rows.len() {
+            &mut self.rows[place]
+        } else {
+            self.begin(octave)
+        }
+    }
+
+    /// Whole rows at a time.
+    fn merge(&mut self, other: &Self) {
+        for (octave, &place) in other.places.iter().enumerate() {
+            if let Some(more) = other.rows.get(usize::from(place).wrapping_sub(1)) {
+                for (sum, more) in self.row(octave).iter_mut().zip(more) {
+                    *sum += more;
+                }
+            }
+        }
     }
 
     #[cold]
@@ -116,7 +133,7 @@ fn grown<K: Ord>(
 }
 
 impl Buckets {
-    #[inline]
+    #[inline(never)]
     fn add(&mut self, index: u16, count: u64) {
         match self {
             Self::Many(rows) => rows.add(index, count),
@@ -173,8 +190,13 @@ impl Buckets {
     }
 
     fn merge(&mut self, other: &Self) {
-        for (index, count) in other.iter() {
-            self.add(index, count);
+        match (self, other) {
+            (Self::Many(rows), Self::Many(other)) => rows.merge(other),
+            (this, other) => {
+                for (index, count) in other.iter() {
+                    this.add(index, count);
+                }
+            }
         }
     }
 }
@@ -196,7 +218,11 @@ impl LatencyHistogram {
     /// Adds one duration.
     #[inline]
     pub fn record(&mut self, duration_ns: u64) {
-        self.buckets.add(index_of(duration_ns.min(MAX_VALUE)), 1);
+        let index = index_of(duration_ns.min(MAX_VALUE));
+        match &mut self.buckets {
+            Buckets::Many(rows) => rows.add(index, 1),
+            few @ Buckets::Few(_) => few.add(index, 1),
+        }
         self.count += 1;
         self.sum_ns += u128::from(duration_ns);
         self.max_ns = self.max_ns.max(duration_ns);

@@ -96,6 +96,17 @@ impl Key {
         Self(u128::from(order_ns) << 64 | u128::from(u64::from(rank) << 56 | stream as u64))
     }
 
+    /// Of the next record of a stream, if there is one and it is not to be held back.
+    #[inline]
+    fn due(raw: Option<&RawRecord>, floor_ns: u64, stream: usize, watermark_ns: u64) -> Self {
+        match raw {
+            Some(raw) if ts_of(raw).max(floor_ns) <= watermark_ns => {
+                Self::new(ts_of(raw).max(floor_ns), raw, stream)
+            }
+            _ => Self::NONE,
+        }
+    }
+
     #[inline]
     fn order_ns(self) -> u64 {
         (self.0 >> 64) as u64
@@ -139,8 +150,8 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// So many streams are few.
-const FEW: usize = 8;
+/// So many streams are few: to look at all of them takes less than to keep them in an order.
+const FEW: usize = 4;
 
 /// Merges streams; keeps its working memory from one call to the next.
 #[derive(Debug, Default)]
@@ -169,13 +180,11 @@ impl Merger {
         if self.floor_ns.len() < streams.len() {
             self.floor_ns.resize(streams.len(), 0);
         }
-        // The key of a record, unless it is to be held back.
-        let key = |raw: Option<&RawRecord>, floor_ns: u64, number| match raw {
-            Some(raw) if ts_of(raw).max(floor_ns) <= watermark_ns => {
-                Key::new(ts_of(raw).max(floor_ns), raw, number)
-            }
-            _ => Key::NONE,
-        };
+        if streams.len() <= FEW {
+            self.merge_few(streams, watermark_ns, sink);
+            return &self.used;
+        }
+        let key = |raw, floor_ns, number| Key::due(raw, floor_ns, number, watermark_ns);
         let floors = &self.floor_ns;
         let heads = streams
             .iter()
@@ -187,13 +196,9 @@ impl Merger {
             let mut left = streams[number].after(self.used[number]);
             let before = left.len();
             // Before this it is this stream's turn again: what happens at one moment is mostly told in one stream,
-            // and a CPU's records often come in runs. Among many streams it is found out only once one has two
-            // records in a row, since it takes as long as to put one in.
-            let mut rival = if streams.len() <= FEW {
-                self.heads.rival(number)
-            } else {
-                Key(due.0.saturating_add(1))
-            };
+            // and a CPU's records often come in runs. It is found out only once one has two records in a row, since
+            // it takes as long as to put one in.
+            let mut rival = Key(due.0.saturating_add(1));
             let next_due = loop {
                 if let Some(record) = left.take() {
                     sink(number, record);
@@ -213,6 +218,49 @@ impl Merger {
             due = next_due;
         }
         &self.used
+    }
+
+    /// The same with a few streams.
+    fn merge_few<'a>(
+        &mut self,
+        streams: &[Stream<'a>],
+        watermark_ns: u64,
+        mut sink: impl FnMut(usize, &'a RawRecord),
+    ) {
+        let mut left = [Stream::default(); FEW];
+        let mut heads = [Key::NONE; FEW];
+        for (number, stream) in streams.iter().enumerate().take(FEW) {
+            left[number] = stream.after(0);
+            let floor_ns = self.floor_ns[number];
+            heads[number] = Key::due(left[number].peek(), floor_ns, number, watermark_ns);
+        }
+        loop {
+            let (mut due, mut rival) = (Key::NONE, Key::NONE);
+            for &head in &heads[..streams.len()] {
+                rival = rival.min(head.max(due));
+                due = due.min(head);
+            }
+            if due == Key::NONE {
+                break;
+            }
+            let number = due.stream() % FEW;
+            let stream = &mut left[number];
+            // A CPU's records often come in runs, and what happens at one moment is mostly told in one stream.
+            heads[number] = loop {
+                if let Some(record) = stream.take() {
+                    sink(number, record);
+                }
+                let next = Key::due(stream.peek(), due.order_ns(), number, watermark_ns);
+                if next >= rival {
+                    break next;
+                }
+                due = next;
+            };
+            self.floor_ns[number] = due.order_ns();
+        }
+        for (used, (all, left)) in self.used.iter_mut().zip(streams.iter().zip(&left)) {
+            *used = all.len() - left.len();
+        }
     }
 }
 

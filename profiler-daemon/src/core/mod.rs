@@ -37,6 +37,7 @@ mod gaps;
 pub mod histogram;
 mod history;
 pub mod interrupts;
+mod latest;
 pub mod merge;
 pub mod now;
 mod queue;

@@ -13,7 +13,6 @@ use super::account::Account;
 use super::births::Births;
 use super::conflict::{Conflict, Conflicts};
 use super::decode::Event;
-use super::figures::Figures;
 use super::found::Passes;
 use super::history::History;
 use super::interrupts::Reckoning;
@@ -90,7 +89,6 @@ impl Reconstruction {
         if let Some(notes) = &mut self.spans.notes {
             notes.clear();
         }
-        self.spans.ledger.host = Figures::default();
         self.spans.ledger.inflicted = Ranking::default();
         self.spans.ledger.units.clear();
         for target in &mut self.spans.ledger.targets {
@@ -165,13 +163,7 @@ impl Reconstruction {
             self.leave(prev, cpu, record);
         }
         let next = self.find_or_meet(record.next_tid, record.ts_ns);
-        if let Some(next) = next {
-            self.enter(next, cpu, record);
-        }
-        let runs = next.and_then(|slot| {
-            let serial = self.threads.get(slot)?.serial;
-            Some(Runner { slot, serial })
-        });
+        let runs = next.and_then(|slot| self.enter(slot, cpu, record));
         let (now, holder) = match runs {
             // How long it stays nobody will tell.
             _ if self.spans.gaps.hides(record.next_tid) => (Cpu::Unknown, Holder::Unknown),
@@ -324,48 +316,62 @@ impl Reconstruction {
         }
     }
 
-    fn enter(&mut self, slot: Slot, cpu: usize, record: &Switch) {
+    /// A thread gets a CPU. Returns who it is.
+    #[inline]
+    fn enter(&mut self, slot: Slot, cpu: usize, record: &Switch) -> Option<Runner> {
         let throttled = match self.throttled.get_mut(cpu) {
             Some(last) if last.is_some() => last.take(),
             _ => None,
         };
-        let Some(thread) = self.threads.get_mut(slot) else {
-            return;
+        let thread = self.threads.get_mut(slot)?;
+        let runner = Runner {
+            slot,
+            serial: thread.serial,
         };
         self.evidence.refine(thread);
-        let was = (thread.state, thread.since_ns);
         let has = |flag: u8| record.flags & flag != 0;
-        let mut arrival = Arrival {
-            now_ns: record.ts_ns,
-            runs: has(switch_flags::NEXT_COUNTED).then_some(record.next_runs),
-            delay_ns: has(switch_flags::NEXT_STAMPED).then_some(record.next_delay_ns),
-            unqueued: has(switch_flags::NEXT_UNQUEUED),
-        };
-        self.spans.counts = Some(arrival.runs.is_some());
-        self.spans.stamped |= arrival.delay_ns.is_some();
+        let runs = has(switch_flags::NEXT_COUNTED).then_some(record.next_runs);
+        let delay_ns = has(switch_flags::NEXT_STAMPED).then_some(record.next_delay_ns);
+        self.spans.counts = Some(runs.is_some());
+        self.spans.stamped |= delay_ns.is_some();
+        let was = (thread.state, thread.since_ns);
         let number = u32::try_from(cpu).unwrap_or(NO_CPU);
         let has_moved = thread.cpu != number && thread.cpu != NO_CPU;
-        let straight = if throttled.is_some() {
-            None
+        let unqueued = has(switch_flags::NEXT_UNQUEUED);
+        let straight = if throttled.is_none() {
+            self.spans.arrive_straight(thread, cpu, record, has_moved)
         } else {
-            self.spans.arrive_straight(thread, cpu, &arrival, has_moved)
+            None
         };
-        let stay = straight.unwrap_or_else(|| {
+        let mut now_ns = record.ts_ns;
+        let (stay, held) = if let Some(booked) = straight {
+            (booked.stay(), booked.held)
+        } else {
+            let mut arrival = Arrival {
+                now_ns,
+                runs,
+                delay_ns,
+                unqueued,
+            };
             self.spans.queues.arriving = Arriving {
                 cpu: Some(cpu),
                 throttled_ns: throttled
                     .filter(|its| its.tid == thread.tid)
                     .map(|its| its.since_ns..its.until_ns.max(its.since_ns)),
             };
-            self.spans.arrive(thread, &mut arrival, has_moved)
-        });
-        self.look_back(slot, cpu, was, &arrival, &stay);
-        let Some(thread) = self.threads.get_mut(slot) else {
-            return;
+            let stay = self.spans.arrive(thread, &mut arrival, has_moved);
+            now_ns = arrival.now_ns;
+            (stay, None)
         };
-        let now_ns = arrival.now_ns;
+        // Only who watches somebody asks what others did.
+        if !self.spans.ledger.targets.is_empty() {
+            self.look_back(slot, cpu, was, (now_ns, runs), &stay);
+        }
+        let thread = self.threads.get_mut(slot)?;
         let queues = &mut self.spans.queues;
-        queues.arriving = Arriving::default();
+        if straight.is_none() {
+            queues.arriving = Arriving::default();
+        }
         queues.quotas.runs(thread.cpu_cgroup, cpu, now_ns);
         queues.begin_stay(thread, NO_CPU);
         thread.is_throttled = false;
@@ -373,10 +379,15 @@ impl Reconstruction {
         thread.cpu = number;
         thread.proven_ns = now_ns;
         thread.forget_stay();
-        thread.runs = arrival.runs;
-        thread.delay_ns = arrival.delay_ns.unwrap_or(NEVER);
-        thread.unqueued = arrival.unqueued;
+        thread.runs = runs;
+        thread.delay_ns = delay_ns.unwrap_or(NEVER);
+        thread.unqueued = unqueued;
         thread.is_unstamped = false;
+        let unit = thread.unit;
+        if let Some((culprit, duration_ns)) = held {
+            self.charge_thread(culprit, unit, duration_ns);
+        }
+        Some(runner)
     }
 
     /// The first wakeup ends a wait. One of a thread that does not wait starts nothing.

@@ -199,7 +199,7 @@ impl Reconstruction {
     #[must_use]
     pub fn snapshot(&self, at_ns: u64) -> Snapshot {
         let ledger = &self.spans.ledger;
-        let mut host = ledger.host.clone();
+        let mut host = ledger.units.host();
         let mut host_open = 0;
         let mut host_waiting = Waiting::default();
         let names = if ledger.targets.is_empty() {

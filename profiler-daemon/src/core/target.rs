@@ -143,10 +143,9 @@ impl Target {
     }
 }
 
-/// The host's figures and the targets': where all time and all samples are booked.
+/// The host's figures, by unit, and the targets': where all time and all samples are booked.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    pub(super) host: Figures,
     /// What threads that have ended took from others, by process, and what interrupts took.
     pub(super) inflicted: Ranking<u32, Who>,
     pub(super) targets: Vec<Target>,
@@ -196,15 +195,6 @@ impl Ledger {
         self.book_from(thread, |figures, _| entry(figures));
     }
 
-    /// Does the same to all figures that a thread without a target counts for.
-    #[inline]
-    pub(super) fn book_plain(&mut self, thread: &Thread, mut entry: impl FnMut(&mut Figures)) {
-        entry(&mut self.host);
-        if let Some(figures) = self.units.figures(thread.unit) {
-            entry(figures);
-        }
-    }
-
     /// Does the same to all figures that a thread counts for, and says from when on it does so.
     #[inline]
     pub(super) fn book_from(
@@ -212,10 +202,7 @@ impl Ledger {
         thread: &mut Thread,
         mut entry: impl FnMut(&mut Figures, u64),
     ) {
-        entry(&mut self.host, thread.met_ns);
-        if let Some(figures) = self.units.figures(thread.unit) {
-            entry(figures, thread.met_ns);
-        }
+        entry(self.units.figures(thread.unit), thread.met_ns);
         if let Some(target) = thread
             .target
             .and_then(|t| self.targets.get_mut(usize::from(t)))

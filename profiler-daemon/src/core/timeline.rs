@@ -11,9 +11,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::interrupts::{InterruptKind, Interrupted};
+use super::latest::Latest;
 use super::threads::Slot;
 
-/// Stints kept of all CPUs together, 40 bytes each, and the least and the most of one CPU.
+/// Stints kept of all CPUs together, 40 bytes each, and the least and the most of one CPU. Powers of two.
 const STINTS: usize = 1 << 18;
 const MIN_STINTS: usize = 512;
 const MAX_STINTS: usize = 1 << 14;
@@ -106,7 +107,7 @@ struct Stint {
 
 #[derive(Debug, Default)]
 struct Cpu {
-    stints: VecDeque<Stint>,
+    stints: Latest<Stint>,
     /// In order of time; each lies within one stint.
     interrupted: VecDeque<Interrupted>,
     marks: VecDeque<(u64, Tally)>,
@@ -130,14 +131,12 @@ impl Timeline {
     #[inline]
     pub(super) fn hold(&mut self, cpu: usize, ts_ns: u64, holder: Holder) {
         if self.cpus.len() <= cpu {
-            self.cpus.resize_with(cpu + 1, Cpu::default);
-            self.bound = (STINTS / self.cpus.len()).clamp(MIN_STINTS, MAX_STINTS);
-            self.marks = (MARKS / self.cpus.len()).clamp(1, MAX_MARKS);
+            self.extend(cpu);
         }
         let Some(its) = self.cpus.get_mut(cpu) else {
             return;
         };
-        let (from_ns, before) = match its.stints.back() {
+        let (from_ns, before) = match its.stints.newest() {
             Some(last) => {
                 let from_ns = ts_ns.max(last.from_ns);
                 (from_ns, its.tally(last, from_ns))
@@ -150,11 +149,7 @@ impl Timeline {
             unmarked,
             ..
         } = its;
-        // The bounds fall as CPUs come.
-        while stints.len() >= self.bound {
-            stints.pop_front();
-        }
-        stints.push_back(Stint {
+        stints.push(Stint {
             from_ns,
             before,
             holder,
@@ -169,12 +164,23 @@ impl Timeline {
         }
     }
 
+    /// There is one more CPU. The bounds fall as CPUs come.
+    #[cold]
+    fn extend(&mut self, cpu: usize) {
+        self.cpus.resize_with(cpu + 1, Cpu::default);
+        self.bound = (STINTS / self.cpus.len().next_power_of_two()).clamp(MIN_STINTS, MAX_STINTS);
+        self.marks = (MARKS / self.cpus.len()).clamp(1, MAX_MARKS);
+        for cpu in &mut self.cpus {
+            cpu.stints.bound(self.bound);
+        }
+    }
+
     /// A CPU was in interrupts while it had its present holder.
     pub(super) fn interrupt(&mut self, cpu: usize, interrupted: Interrupted) {
         let Some(its) = self.cpus.get_mut(cpu) else {
             return;
         };
-        let Some(stint) = its.stints.back() else {
+        let Some(stint) = its.stints.newest() else {
             return;
         };
         let earliest_ns = its
@@ -192,9 +198,22 @@ impl Timeline {
 
     /// Who is said to have this CPU now has it no more, nobody can tell since when.
     pub(super) fn discredit(&mut self, cpu: usize) {
-        if let Some(last) = self.cpus.get_mut(cpu).and_then(|cpu| cpu.stints.back_mut()) {
+        if let Some(last) = self
+            .cpus
+            .get_mut(cpu)
+            .and_then(|cpu| cpu.stints.newest_mut())
+        {
             last.holder = Holder::Unknown;
         }
+    }
+
+    /// Who has a CPU, if it is who had it at this moment and no interrupt took anything since.
+    #[inline]
+    pub(super) fn holder_since(&self, cpu: usize, from_ns: u64) -> Option<Holder> {
+        let cpu = self.cpus.get(cpu)?;
+        let last = cpu.stints.newest()?;
+        let is_whole = last.from_ns <= from_ns && !cpu.was_interrupted_since(from_ns);
+        is_whole.then_some(last.holder)
     }
 
     /// How a CPU was used in this time. `visit` is told who had it and for how long, the latest first, of
@@ -211,17 +230,10 @@ impl Timeline {
         if time_ns.is_empty() {
             return used;
         }
-        let Some(cpu) = self.cpus.get(cpu) else {
-            used.unknown_ns = end_ns - time_ns.start;
-            return used;
-        };
         // Mostly who has the CPU now had it all the time.
-        if let Some(last) = cpu.stints.back()
-            && last.from_ns <= time_ns.start
-            && !cpu.was_interrupted_since(time_ns.start)
-        {
+        if let Some(holder) = self.holder_since(cpu, time_ns.start) {
             let duration_ns = end_ns - time_ns.start;
-            match last.holder {
+            match holder {
                 Holder::Idle => used.idle_ns = duration_ns,
                 Holder::Unknown => used.unknown_ns = duration_ns,
                 Holder::Thread(runner) => {
@@ -231,9 +243,14 @@ impl Timeline {
             }
             return used;
         }
+        let Some(cpu) = self.cpus.get(cpu) else {
+            used.unknown_ns = end_ns - time_ns.start;
+            return used;
+        };
         let newest = place_before(&cpu.stints, end_ns);
         let mut left = None;
-        for stint in cpu.stints.range(..newest).rev().take(steps) {
+        let places = (0..newest).rev().take(steps);
+        for stint in places.filter_map(|place| cpu.stints.get(place)) {
             let start_ns = stint.from_ns.max(time_ns.start);
             let duration_ns = end_ns.saturating_sub(start_ns);
             if duration_ns > 0 {
@@ -334,7 +351,7 @@ impl Cpu {
         let mark = self.marks.partition_point(|&(from_ns, _)| from_ns < ts_ns);
         let first = self
             .stints
-            .front()
+            .get(0)
             .map(|stint| (stint.from_ns, stint.before));
         let mark = self.marks.get(mark).copied();
         first
@@ -345,7 +362,7 @@ impl Cpu {
 }
 
 /// How many stints began before this moment. Mostly it is one of the last.
-fn place_before(stints: &VecDeque<Stint>, ts_ns: u64) -> usize {
+fn place_before(stints: &Latest<Stint>, ts_ns: u64) -> usize {
     let is_later = |place: usize| stints.get(place).is_some_and(|s| s.from_ns >= ts_ns);
     let mut reach = 4;
     while reach < stints.len() && is_later(stints.len() - reach) {

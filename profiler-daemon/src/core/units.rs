@@ -113,10 +113,14 @@ impl Row {
     }
 }
 
-/// All units. None if nobody asked for figures by unit.
+/// All units, and what counts for none: together, the host. No unit if nobody asked for figures by unit.
+///
+/// Time is booked for one unit and not for the host as well: their sum is taken when it is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Units {
     rows: Vec<Option<Box<Row>>>,
+    /// What counts for no unit: what was before there were any, and what those did that are gone.
+    rest: Figures,
     /// How many there have ever been, the one that stands for all others not counted.
     made: u64,
 }
@@ -132,9 +136,20 @@ impl Units {
 
     /// Where threads of this unit are booked.
     #[inline]
-    pub(super) fn figures(&mut self, number: UnitNumber) -> Option<&mut Figures> {
-        let row = self.rows.get_mut(usize::from(number.0))?;
-        row.as_mut().map(|row| &mut row.figures)
+    pub(super) fn figures(&mut self, number: UnitNumber) -> &mut Figures {
+        match self.rows.get_mut(usize::from(number.0)) {
+            Some(Some(row)) => &mut row.figures,
+            _ => &mut self.rest,
+        }
+    }
+
+    /// The whole host's.
+    pub(super) fn host(&self) -> Figures {
+        let mut host = self.rest.clone();
+        for row in self.rows.iter().flatten() {
+            host.merge(&row.figures);
+        }
+        host
     }
 
     /// A thread of one unit had a CPU that one of another was queued for.
@@ -182,7 +197,9 @@ impl Units {
         if place == 0 || place >= self.rows.len() {
             return;
         }
-        self.rows[place] = None;
+        if let Some(row) = self.rows[place].take() {
+            self.rest.merge(&row.figures);
+        }
         for row in self.rows.iter_mut().flatten() {
             if let Some(lost_ns) = row.lost_ns.get_mut(place) {
                 let gone_ns = std::mem::take(lost_ns);
@@ -204,6 +221,7 @@ impl Units {
 
     /// Forgets what was counted.
     pub(super) fn clear(&mut self) {
+        self.rest = Figures::default();
         for row in self.rows.iter_mut().flatten() {
             row.figures = Figures::default();
             row.lost_ns.clear();

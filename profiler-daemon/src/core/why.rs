@@ -13,11 +13,12 @@ use super::history::{Past, SHORT_NS};
 use super::ranking::{Ranking, Weight};
 use super::reason::Reason;
 use super::reconstruct::Reconstruction;
-use super::spans::{Arrival, Held, Spans, Stay, What};
+use super::spans::{Held, Spans, Stay, What};
 use super::spent::Origin;
 use super::state::WaitState;
 use super::thread::{State, Thread};
 use super::threads::Slot;
+use super::timeline::Runner;
 use super::units::UnitNumber;
 use super::who::{Names, Waker, WakerKind, Who};
 use super::worst::{LongWait, Waited};
@@ -268,25 +269,31 @@ impl Reconstruction {
     }
 
     fn charge_one(&mut self, held: &Held) {
-        let ledger = &mut self.spans.ledger;
         let duration_ns = held.duration_ns;
         if let Some(kind) = held.runner.kind() {
+            let ledger = &mut self.spans.ledger;
             ledger.inflict(kind, duration_ns);
             ledger
                 .units
                 .charge_interrupts(held.victim_unit, duration_ns);
         } else {
-            let culprit = self.threads.get_mut(held.runner.slot);
-            let culprit = culprit.filter(|its| its.serial == held.runner.serial);
-            let unit = culprit.map_or(UnitNumber::OTHER, |thread| {
-                thread.inflicted_ns = thread.inflicted_ns.saturating_add(duration_ns);
-                thread.unit
-            });
-            ledger.units.charge(held.victim_unit, unit, duration_ns);
+            self.charge_thread(held.runner, held.victim_unit, duration_ns);
         }
         if let Some(number) = held.target {
             self.charge_for_target(held, number);
         }
+    }
+
+    /// The same of a thread, as far as the host and its units are concerned.
+    #[inline]
+    pub(super) fn charge_thread(&mut self, culprit: Runner, victim: UnitNumber, duration_ns: u64) {
+        let thread = self.threads.get_mut(culprit.slot);
+        let thread = thread.filter(|its| its.serial == culprit.serial);
+        let unit = thread.map_or(UnitNumber::OTHER, |thread| {
+            thread.inflicted_ns = thread.inflicted_ns.saturating_add(duration_ns);
+            thread.unit
+        });
+        self.spans.ledger.units.charge(victim, unit, duration_ns);
     }
 
     #[inline(never)]
@@ -344,7 +351,8 @@ impl Reconstruction {
     }
 
     /// A thread that was off the CPU has one again: keeps what is to be known of that later. What is
-    /// known of what it `was` doing is known from `since_ns` on.
+    /// known of what it `was` doing is known from `since_ns` on; it got the CPU at `now_ns`, and `runs` is how
+    /// often it had had one before.
     ///
     /// Most stays are short and of threads that nobody asked for; the rest is kept out of their way.
     #[inline]
@@ -353,23 +361,19 @@ impl Reconstruction {
         slot: Slot,
         cpu: usize,
         (was, since_ns): (State, u64),
-        arrival: &Arrival,
+        (now_ns, runs): (u64, Option<u16>),
         stay: &Stay,
     ) {
         let (Some(left_ns), Some(queued_ns)) = (stay.left_ns.or(stay.queued_ns), stay.queued_ns)
         else {
             return;
         };
-        // Only who watches somebody asks what others did.
-        if self.spans.ledger.targets.is_empty() {
-            return;
-        }
         let Some(thread) = self.threads.get_mut(slot) else {
             return;
         };
-        if thread.target.is_some() || arrival.now_ns.saturating_sub(left_ns) >= SHORT_NS {
+        if thread.target.is_some() || now_ns.saturating_sub(left_ns) >= SHORT_NS {
             let time_ns = left_ns..queued_ns;
-            self.keep(slot, cpu, (was, since_ns), arrival, stay, time_ns);
+            self.keep(slot, cpu, (was, since_ns), (now_ns, runs), stay, time_ns);
         }
     }
 
@@ -379,7 +383,7 @@ impl Reconstruction {
         slot: Slot,
         cpu: usize,
         (was, since_ns): (State, u64),
-        arrival: &Arrival,
+        (now_ns, runs): (u64, Option<u16>),
         stay: &Stay,
         Range {
             start: left_ns,
@@ -393,7 +397,7 @@ impl Reconstruction {
             State::Waiting(wait) => (Some(wait), queued_ns.max(left_ns)),
             _ => (None, left_ns),
         };
-        let is_of_this_wait = wait.is_some() && arrival.runs == Some(thread.waker_runs);
+        let is_of_this_wait = wait.is_some() && runs == Some(thread.waker_runs);
         let waker = if is_of_this_wait {
             thread.waker
         } else {
@@ -405,7 +409,7 @@ impl Reconstruction {
         let past = Past {
             left_ns,
             queued_ns,
-            until_ns: arrival.now_ns,
+            until_ns: now_ns,
             wait,
             waker,
             cpu,
