@@ -27,7 +27,7 @@ use crate::priority;
 use crate::sink::api::View;
 use crate::sink::metrics::{Own, ProbeCost, Scrape, SelfChecked, program};
 use crate::sink::recent::{Recent, STEP, Window};
-use crate::source::{Counting, kernel_release, memory};
+use crate::source::{Counting, kernel_release};
 
 /// The kernel counts the probes' runs for this long at a time. Counting costs each run of every BPF
 /// program of the host some 50 ns, so it is a sample.
@@ -311,13 +311,8 @@ struct Host {
     flight: Option<FlightRecorder>,
 }
 
-/// After so many snapshots, once a minute, memory that is free goes back to the kernel: what snapshots, scrapes and
-/// units that are gone leave lies scattered among what is kept.
-const SNAPSHOTS_A_CLEANING: u32 = 6;
-
 /// Takes a snapshot now and then, for the figures of the last minute.
 async fn record(host: Arc<Host>) {
-    let mut taken = 0u32;
     let mut ticks = tokio::time::interval(STEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -326,11 +321,6 @@ async fn record(host: Arc<Host>) {
             return;
         };
         host.recent.lock().await.take(&snapshot, unix_ns);
-        drop(snapshot);
-        taken = taken.wrapping_add(1);
-        if taken.is_multiple_of(SNAPSHOTS_A_CLEANING) {
-            memory::give_back();
-        }
     }
 }
 

@@ -16,8 +16,7 @@ pub fn keep_little() {
     }
 }
 
-/// Gives back what is free, which takes some milliseconds. Reading the kernel's types to start takes some 20 MiB in
-/// small blocks.
+/// Gives back what is free. Reading the kernel's types to start takes some 20 MiB in small blocks.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: It has no preconditions, and locks what it works on by itself (malloc_trim(3)). What it returns
