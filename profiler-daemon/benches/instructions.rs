@@ -24,8 +24,14 @@ const SETTLING_SWITCHES: u64 = 20_000;
 const TURNS: Setting = Setting {
     cpus: 2,
     threads: 64,
+    wakeups: true,
     wakers: true,
     mixed: false,
+};
+const SWITCHES_ONLY: Setting = Setting {
+    wakeups: false,
+    wakers: false,
+    ..TURNS
 };
 const MIXED: Setting = Setting {
     mixed: true,
@@ -43,14 +49,17 @@ enum Part {
     Merge,
     /// Of a host without targets, with one, or with one that has figures of each thread.
     Whole(Option<bool>),
+    /// Of a host without targets, by unit, as the service has it.
+    Units,
 }
 
 /// What can be counted.
-const CASES: [(&str, Setting, Part); 7] = [
+const CASES: [(&str, Setting, Part); 8] = [
     ("decode", MIXED, Part::Decode),
     ("merge-2-cpus", MIXED, Part::Merge),
     ("merge-256-cpus", MANY, Part::Merge),
     ("whole-turns", TURNS, Part::Whole(None)),
+    ("whole-service", SWITCHES_ONLY, Part::Units),
     ("whole-mixed", MIXED, Part::Whole(None)),
     ("whole-mixed-each-thread", MIXED, Part::Whole(Some(true))),
     ("whole-mixed-256-cpus", MANY, Part::Whole(None)),
@@ -94,9 +103,12 @@ fn count(setting: Setting, part: Part) -> usize {
         _ => Vec::new(),
     };
     let mut core = Core::new(targets);
+    if let Part::Units = part {
+        core.keep_units();
+    }
     let mut merger = Merger::default();
     let mut settle = |chunk: &Chunk| {
-        if let Part::Whole(_) = part {
+        if let Part::Whole(_) | Part::Units = part {
             core.feed(&chunk.streams(), chunk.watermark_ns);
         }
     };
@@ -119,7 +131,7 @@ fn count(setting: Setting, part: Part) -> usize {
                 black_box((stream, raw));
             });
         }),
-        Part::Whole(_) => measured(|| {
+        Part::Whole(_) | Part::Units => measured(|| {
             core.feed(&streams, chunk.watermark_ns);
         }),
     }

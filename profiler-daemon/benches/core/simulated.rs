@@ -27,6 +27,7 @@ pub(crate) fn measure(output: &Output, is_quick: bool) {
     let small = Setting {
         cpus: 2,
         threads: 16,
+        wakeups: true,
         wakers: true,
         mixed: false,
     };
@@ -51,6 +52,7 @@ pub(crate) fn measure(output: &Output, is_quick: bool) {
                 let setting = Setting {
                     cpus,
                     threads,
+                    wakeups: true,
                     wakers: true,
                     mixed,
                 };

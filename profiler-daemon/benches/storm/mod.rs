@@ -32,7 +32,9 @@ const PROCESS: u32 = 8;
 pub(crate) struct Setting {
     pub(crate) cpus: u32,
     pub(crate) threads: u32,
-    /// Whether wakings and migrations are recorded beside wakeups.
+    /// Whether wakeups are recorded: the service does without where the kernel stamps what it enqueues.
+    pub(crate) wakeups: bool,
+    /// Whether wakings and migrations are recorded, too.
     pub(crate) wakers: bool,
     /// CPUs that idle, preemptions and wakeups across CPUs; otherwise each turn is a wakeup and a switch
     /// to who was woken, as fast as can be, on each CPU for itself.
@@ -252,13 +254,15 @@ impl Storm {
                 records.push(Event::Migrate(migrate).encode());
             }
         }
-        let wakeup = Wakeup {
-            ts_ns: now_ns,
-            tid: tid(sleeper),
-            cpu: target,
-            ..Wakeup::default()
-        };
-        records.push(Event::Wakeup(wakeup).encode());
+        if self.setting.wakeups {
+            let wakeup = Wakeup {
+                ts_ns: now_ns,
+                tid: tid(sleeper),
+                cpu: target,
+                ..Wakeup::default()
+            };
+            records.push(Event::Wakeup(wakeup).encode());
+        }
         let there = &mut self.cpus[target as usize];
         let was_idle = there.running.is_none() && there.queue.is_empty();
         there.queue.push_back(sleeper);
