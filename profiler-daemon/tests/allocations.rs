@@ -69,6 +69,7 @@ fn a_record_needs_no_memory() {
     let small = Setting {
         cpus: 2,
         threads: 64,
+        wakeups: true,
         wakers: true,
         mixed: true,
     };

@@ -14,7 +14,7 @@ macro_rules! setting {
             );
         }
         // SAFETY: Settings have 32 bits, and the loader writes them as such.
-        unsafe { core::hint::assert_unchecked(value <= u32::MAX as u64) };
+        unsafe { core::hint::assert_unchecked(value >> 32 == 0) };
         value as u32
     }};
 }
