@@ -30,6 +30,15 @@ impl Arch {
     }
 }
 
+/// How a kernel is configured, by the end of its package's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flavour {
+    /// For virtual machines: a third of the size, nothing missing that is tried.
+    Cloud,
+    /// With `CONFIG_PREEMPT_RT`.
+    Rt,
+}
+
 /// A row of the matrix.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
@@ -38,6 +47,7 @@ pub(super) struct Kernel {
     /// The first numbers of its version; `None` is the newest that the suite has.
     series: Option<&'static str>,
     pub(super) arch: Arch,
+    flavour: Flavour,
     suite: Suite,
     /// It is in the short form.
     pub(super) is_short: bool,
@@ -54,8 +64,17 @@ const fn row(
         name,
         series,
         arch,
+        flavour: Flavour::Cloud,
         suite,
         is_short,
+    }
+}
+
+/// A row for x86-64 with `CONFIG_PREEMPT_RT`.
+const fn rt(name: &'static str, series: Option<&'static str>, suite: Suite) -> Kernel {
+    Kernel {
+        flavour: Flavour::Rt,
+        ..row(name, series, Arch::Amd64, suite, false)
     }
 }
 
@@ -69,6 +88,9 @@ pub(super) const KERNELS: &[Kernel] = &[
     row("6.19", Some("6.19"), Arch::Amd64, Suite::Main("trixie-backports"), false),
     row("7.2", Some("7.2"), Arch::Amd64, Suite::Main("trixie-backports"), false),
     row("newest", None, Arch::Amd64, Suite::Main("trixie-backports"), true),
+    rt("6.1-rt", Some("6.1"), Suite::Security("bookworm-security")),
+    rt("6.12-rt", Some("6.12"), Suite::Security("trixie-security")),
+    rt("newest-rt", None, Suite::Main("trixie-backports")),
     row("6.1-arm64", Some("6.1"), Arch::Arm64, Suite::Security("bookworm-security"), false),
     row("newest-arm64", None, Arch::Arm64, Suite::Main("trixie-backports"), false),
 ];
@@ -126,17 +148,30 @@ impl Kernel {
             || "the newest".to_owned(),
             |series| format!("the last {series}"),
         );
-        format!("{which} of {}, {}", self.suite.name(), self.arch.debian())
+        let configured = match self.flavour {
+            Flavour::Cloud => "",
+            Flavour::Rt => ", PREEMPT_RT",
+        };
+        format!(
+            "{which} of {}, {}{configured}",
+            self.suite.name(),
+            self.arch.debian()
+        )
     }
 
     /// The archive changes every week; what was fetched stays what it is.
     fn recipe(&self) -> String {
-        format!("{self:?}, 1\n")
+        let series = self.series.unwrap_or("newest");
+        format!("{series} of {}, {}, 2\n", self.suite.name(), self.suffix())
     }
 
-    /// The packages are the ones for virtual machines: a third of the size, nothing missing that is tried.
-    fn flavour(&self) -> String {
-        format!("-cloud-{}", self.arch.debian())
+    /// The end of its package's name.
+    fn suffix(&self) -> String {
+        let flavour = match self.flavour {
+            Flavour::Cloud => "cloud",
+            Flavour::Rt => "rt",
+        };
+        format!("-{flavour}-{}", self.arch.debian())
     }
 
     fn fetch(&self, apt: Option<&Apt>, dir: &Path) -> Result<Image> {
@@ -173,7 +208,7 @@ impl Kernel {
         for prefix in ["linux-binary-", "linux-image-"] {
             let names = apt.names(prefix)?.into_iter();
             let wanted = names
-                .filter(|name| is_of(name, prefix, self.series, &self.flavour()))
+                .filter(|name| is_of(name, prefix, self.series, &self.suffix()))
                 .map(|name| format!("{name}:{}", self.arch.debian()));
             let mut newest: Option<(String, String)> = None;
             for (name, version) in apt.versions(&wanted.collect())? {
@@ -197,12 +232,12 @@ impl Kernel {
     }
 }
 
-/// Whether a package is an image of this series and flavour, and not one without a signature, of which
+/// Whether a package is an image of this series, whose name ends so, and not one without a signature, of which
 /// there is one with it.
-fn is_of(name: &str, prefix: &str, series: Option<&str>, flavour: &str) -> bool {
+fn is_of(name: &str, prefix: &str, series: Option<&str>, suffix: &str) -> bool {
     let Some(release) = name
         .strip_prefix(prefix)
-        .and_then(|rest| rest.strip_suffix(flavour))
+        .and_then(|rest| rest.strip_suffix(suffix))
     else {
         return false;
     };
@@ -265,5 +300,9 @@ mod tests {
         assert!(!is("linux-image-cloud-amd64", None));
         assert!(!is("linux-image-6.1.0-0.deb11.52-cloud-amd64", Some("6.1")));
         assert!(!is("linux-image-7.3-cloud-amd64", None));
+        assert!(!is("linux-image-7.3.4+deb13-rt-amd64", None));
+        let is_rt = |name: &str| is_of(name, "linux-image-", Some("6.1"), "-rt-amd64");
+        assert!(is_rt("linux-image-6.1.0-56-rt-amd64"));
+        assert!(!is_rt("linux-image-6.1.0-56-cloud-amd64"));
     }
 }
