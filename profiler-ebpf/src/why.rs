@@ -188,6 +188,14 @@ pub mod programs {
     ];
     /// How many of [`CONTEXTS`] every architecture has.
     pub const COMMON_CONTEXTS: usize = 3;
+
+    /// Whether a program is one of [`CONTEXTS`], which mark what a CPU is doing and write no records.
+    #[must_use]
+    pub fn is_context(program: &str) -> bool {
+        CONTEXTS
+            .iter()
+            .any(|&(entry, exit)| program == entry || program == exit)
+    }
 }
 
 const _: () = assert!(size_of::<WhyConfig>() == 47 * size_of::<u32>());

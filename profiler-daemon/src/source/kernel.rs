@@ -92,7 +92,7 @@ impl Default for Options {
 pub struct Losses {
     /// For each possible CPU.
     pub cpus: Vec<CpuLosses>,
-    /// Events that the kernel did not run a probe for, because it was running already.
+    /// Events that the kernel did not run a probe for that would have recorded them, because it was running already.
     pub missed: u64,
 }
 
@@ -455,9 +455,13 @@ impl Kernel {
                 }
             })
             .collect();
+        let probes = self.probe_stats();
+        let recording = probes
+            .iter()
+            .filter(|probe| !why_programs::is_context(&probe.name));
         Losses {
             cpus,
-            missed: self.probe_stats().iter().map(|probe| probe.missed).sum(),
+            missed: recording.map(|probe| probe.missed).sum(),
         }
     }
 

@@ -16,8 +16,8 @@ pub struct ProbeStats {
     pub runs: u64,
     /// Nanoseconds that it took, the counting itself included.
     pub run_time_ns: u64,
-    /// How often the kernel left it out because it was running already on that CPU. These are records
-    /// lost; counted always, on Linux 5.12 and newer.
+    /// How often the kernel left it out because it was running already on that CPU. These are records lost, save of
+    /// the probes that only mark which interrupt a CPU is in; counted always, on Linux 5.12 and newer.
     pub missed: u64,
 }
 

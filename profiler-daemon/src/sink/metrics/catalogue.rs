@@ -549,8 +549,9 @@ catalogue! {
         unit: None,
         help: "Runs of a probe that the kernel left out because it was running already on that CPU",
         labels: &[PROBE],
-        note: "Each is a record lost that no ring counts. Should be 0; Linux before 5.12 does not count \
-               them.",
+        note: "Each is a record lost that no ring counts, save of `hrtimer_expire_entry` and \
+               `hrtimer_expire_exit`, which only mark that a timer wakes: a timer may interrupt another one. Of the \
+               others it should be 0; Linux before 5.12 does not count them.",
     };
     /// CPU time of the daemon.
     PROCESS_CPU = Metric {
