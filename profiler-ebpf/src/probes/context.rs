@@ -4,7 +4,11 @@
 //! Hard interrupts don't nest and interrupt everything else. Timers that expire in a softirq have the
 //! hook of those that expire in an interrupt; a hard interrupt therefore puts that mark aside and brings it
 //! back, so that it is not taken for a timer. Where softirqs can be preempted (`PREEMPT_RT`) a softirq's mark
-//! counts only for the thread that is in it.
+//! counts only for the thread that is in it, and timers that expire there have no mark of their own.
+//!
+//! The kernel does not run a program that runs already on that CPU. A timer of an interrupt may come while the hook of
+//! one in a softirq runs, and is then not marked: what it wakes is woken by the softirq that it interrupted. What the
+//! interrupt puts aside and brings back mends all else, and no record is lost.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
@@ -27,7 +31,7 @@ pub(crate) struct CpuContext {
     /// 1 in an interrupt by another CPU.
     ipi: u32,
     /// 1 while a high-resolution timer expires.
-    timer: u32,
+    pub(crate) timer: u32,
     /// What `timer` was before the hard interrupt.
     saved_timer: u32,
     /// 1 in the local timer's interrupt.
@@ -89,6 +93,12 @@ impl CpuContext {
             4 | 5 => interrupt::BLOCK,
             _ => interrupt::OTHER,
         }
+    }
+
+    /// Whether a hard interrupt is going on, as far as there is a hook for it.
+    #[inline(always)]
+    fn is_in_hard_interrupt(&self) -> bool {
+        self.tick | self.hard_irq | self.ipi != 0
     }
 
     /// Whether an interrupt is going on, as far as there is a hook for it.
@@ -208,7 +218,9 @@ pair!(
     hrtimer_expire_entry,
     hrtimer_expire_exit,
     |context, _ctx| {
-        context.timer = 1;
+        // Of a thread's work the softirq's mark tells, which a switch to another thread outlasts.
+        context.timer =
+            u32::from(context.softirqs_are_threads == 0 || context.is_in_hard_interrupt());
     },
     {
         context.timer = 0;

@@ -20,6 +20,8 @@ pub(crate) fn at_switch(cpu: u32, ts_ns: u64) {
     };
     if context.softirq != 0 {
         context.softirqs_are_threads = 1;
+        // One that expires in it stays with its thread.
+        context.timer = 0;
     }
     if has_grown(context.all_ns, context.told_ns) {
         tell(cpu, ts_ns);
