@@ -130,6 +130,10 @@ fn strength() -> String {
             with(read, FileKind::Pipe, WaitState::Stopped),
         ),
         (
+            "futex_wait_setup",
+            with(futex, FileKind::NotKnown, WaitState::RtLock),
+        ),
+        (
             "handle_userfault",
             with(read, FileKind::Pipe, WaitState::Sleeping),
         ),

@@ -83,6 +83,7 @@ fn check_facts(name: &str, truth: &Value) -> Result<(), String> {
     };
     match name {
         "mutex" | "flock" | "preempted-holder" => at_least_one("held_ns"),
+        "descriptors" => at_least_one("rounds"),
         "fork-storm" => {
             at_least_one("threads_started")?;
             at_least_one("processes_started")
@@ -138,6 +139,7 @@ workloads! {
     preempted_holder: "preempted-holder",
     condvar: "condvar",
     flock: "flock",
+    descriptors: "descriptors",
     epoll: "epoll",
     poll: "poll",
     select: "select",

@@ -201,3 +201,22 @@ pub(crate) fn sleep_loop(crew: &mut Crew) -> Result<()> {
     crew.thread("sleeper", Expect::blocked("sleep", "timer"), body)?;
     Ok(())
 }
+
+/// Threads that make and close descriptors of one process. A spinlock in the kernel guards their table, and it is the
+/// only thing that they could wait for: on a kernel with `PREEMPT_RT` such a lock is one that sleeps.
+pub(crate) fn descriptors(crew: &mut Crew) -> Result<()> {
+    let file: &'static File = Box::leak(Box::new(File::open("/dev/null")?));
+    for number in 0..crew.options.threads_or(4) {
+        let name = format!("opener-{number}");
+        crew.thread(&name, Expect::mixed(), move |meter, stop| {
+            let mut rounds: u64 = 0;
+            while !stop.due() {
+                drop(rustix::io::dup(file).context("a descriptor")?);
+                rounds += 1;
+            }
+            meter.fact("rounds", rounds);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

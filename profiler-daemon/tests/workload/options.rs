@@ -36,7 +36,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
 
-    /// How many threads (spin, yield), pairs (pingpong, storm: on each CPU) or hogs (hog, quota).
+    /// How many threads (spin, yield, descriptors), pairs (pingpong, storm: on each CPU) or hogs (hog, quota).
     #[arg(long)]
     threads: Option<usize>,
 

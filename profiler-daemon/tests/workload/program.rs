@@ -61,6 +61,7 @@ const WORKLOADS: &[Workload] = &[
     row("preempted-holder", "a futex mutex, held by a thread that a hog preempts", locks::preempted_holder),
     row("condvar", "a futex condition variable", locks::condvar),
     row("flock", "a file lock, held by a sleeper", locks::flock),
+    row("descriptors", "threads that make and close descriptors of one table", locks::descriptors),
     row("epoll", "epoll_wait on an eventfd", events::epoll),
     row("poll", "poll on an eventfd", events::poll),
     row("select", "select on an eventfd", events::select),

@@ -242,6 +242,11 @@ fn judge(evidence: &Evidence) -> (Reason, Basis) {
     ) {
         return (Reason::Stopped, Basis::State);
     }
+    // So is a spinlock that sleeps, whatever the thread was about. Most of these waits are too short to be looked at,
+    // and the functions of the longer ones must not make another wait of the same lock.
+    if evidence.state == WaitState::RtLock {
+        return (Reason::KernelLock, Basis::State);
+    }
     let by_call = evidence.call.waits_for(evidence.file);
     if let Some((rule, reason)) = evidence.symbol {
         // Calls that make data safe wait for the same things as others; only the call tells them apart.
@@ -254,9 +259,6 @@ fn judge(evidence: &Evidence) -> (Reason, Basis) {
     }
     if matches!(evidence.state, WaitState::Idle | WaitState::Parked) {
         return (Reason::KthreadIdle, Basis::State);
-    }
-    if evidence.state == WaitState::RtLock {
-        return (Reason::KernelLock, Basis::State);
     }
     if let Some((needs_file, reason)) = by_call {
         let basis = if needs_file {
@@ -322,6 +324,22 @@ mod tests {
             };
             check(evidence, Reason::Stopped, Basis::State);
         }
+    }
+
+    #[test]
+    fn a_sleeping_spinlock_is_a_lock_of_the_kernel_wherever_it_is() {
+        let short = check(
+            Evidence {
+                state: WaitState::RtLock,
+                call: call("futex"),
+                ..NOTHING
+            },
+            Reason::KernelLock,
+            Basis::State,
+        );
+        let frames = ["schedule_rtlock", "rt_spin_lock", "futex_wait_setup"];
+        let long = short.with(FileKind::NotKnown, &stack(&frames));
+        assert_eq!((long.reason, long.basis), (short.reason, short.basis));
     }
 
     #[test]
