@@ -7,6 +7,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -133,6 +134,44 @@ reasons! {
     a_stop_by_a_tracer: "ptrace", [("stoppee", "stopped")];
 }
 
+/// Where the kernel's spinlocks sleep (`PREEMPT_RT`), a wait for one has a state of its own, and that state is the
+/// reason, in whatever call and function it was. The threads of this workload could wait for nothing else.
+#[test]
+fn spinlocks_that_sleep_are_locks_of_the_kernel() {
+    let test = "spinlocks_that_sleep_are_locks_of_the_kernel";
+    if !may_load_probes(test) {
+        return;
+    }
+    if !is_realtime() {
+        return not_run(
+            test,
+            "spinlocks spin here: the kernel is built without PREEMPT_RT",
+        );
+    }
+    let workload = Workload::start("descriptors", &["--duration", "90s"]);
+    let workload = workload.expect("no special needs");
+    let (pid, _) = workload.member("opener-0");
+    let report = measure_process(pid, &["--duration", "4s"]);
+    let (mut blocked, mut slept, mut waits) = (0, 0, 0);
+    for name in ["opener-0", "opener-1", "opener-2", "opener-3"] {
+        let row = named(&report, name)[0];
+        blocked += time(row, "blocked");
+        let explain = row["explain"].as_array().expect("a list of waits");
+        for wait in explain.iter().filter(|wait| wait["state"] == "rt-lock") {
+            assert_eq!(wait["reason"], "kernel-lock", "{wait}");
+            slept += number::<u64>(&wait["ns"]);
+            waits += number::<u64>(&wait["count"]);
+        }
+    }
+    figure(&format!(
+        "{waits} waits for sleeping spinlocks, {:.1} of {:.1} ms blocked, all kernel-lock",
+        slept as f64 / 1e6,
+        blocked as f64 / 1e6,
+    ));
+    assert!(blocked >= ENOUGH_NS, "too little to say anything: {report}");
+    assert!(slept >= blocked / 100 * RIGHT_PERCENT, "{report}");
+}
+
 /// A wait is looked at only if it was long enough. Else its call alone must do, and of a call that may
 /// wait for many things the name is all that is said.
 #[test]
@@ -222,12 +261,8 @@ fn a_hog_beside_a_quota_is_contended_and_blamed_only_while_it_runs() {
         "{row}"
     );
     // While it computes, whoever has the CPU keeps it from it.
-    check_share(
-        "limited",
-        self::blamed(row, "limited"),
-        runs[&limited.1],
-        unknown,
-    );
+    let blamed = self::blamed(row, "limited");
+    check_share("limited", blamed..=blamed, runs[&limited.1], unknown);
 }
 
 /// Measures a process, and tells what the kernel says of some threads' run time in the same window.
@@ -260,13 +295,22 @@ fn blamed_on_interrupts(row: &Value) -> u64 {
     kinds.map(|kind| blamed(row, kind.name())).sum()
 }
 
-/// A culprit's share is right within 3%.
+/// A culprit's share is right within 3%. Of the interrupts in its CPU's time some were its own and some those of
+/// others, which only a busy machine has many of: the share lies between the one without them and the one with all.
 #[track_caller]
-fn check_share(name: &str, found: u64, truth: u64, unknown: u64) {
+fn check_share(name: &str, found: RangeInclusive<u64>, truth: u64, unknown: u64) {
+    let (alone, with_interrupts) = (*found.start(), *found.end());
     figure(&format!(
-        "{name} is blamed for {found} ns, and ran for {truth} ns by the kernel; {unknown} ns unknown"
+        "{name} is blamed for {alone} ns, with interrupts for {with_interrupts}, and ran for {truth} ns by the \
+         kernel; {unknown} ns unknown"
     ));
-    assert_close("the culprit's share", found, truth, 0.03, unknown);
+    assert_close(
+        "the culprit's share",
+        truth.clamp(alone, with_interrupts),
+        truth,
+        0.03,
+        unknown,
+    );
 }
 
 /// A victim that computes wants its CPU all the time. So whatever the hog ran there, by the kernel's own
@@ -276,18 +320,14 @@ fn the_hog_is_named_with_its_share() {
     if !may_load_probes("the_hog_is_named_with_its_share") {
         return;
     }
-    let workload = Workload::start("hog", &["--duration", "60s"]).expect("no special needs");
+    let workload = Workload::start("hog", &["--duration", "300s"]).expect("no special needs");
     let members @ [victim, hog] = ["victim", "hog"].map(|name| workload.member(name));
     let (report, runs) = window_of(victim.0, &members, "3s");
     let row = row_by_id(&report, victim.1);
     let unknown = number::<u64>(&row["runnable_ns"]["unknown"]) + time(row, "unknown");
-    let interrupts = blamed_on_interrupts(row);
-    figure(&format!(
-        "the hog alone is blamed for {} ns, interrupts for {interrupts}",
-        blamed(row, "hog")
-    ));
-    let both = blamed(row, "hog") + interrupts;
-    check_share("the hog with interrupts", both, runs[&hog.1], unknown);
+    let alone = blamed(row, "hog");
+    let found = alone..=alone + blamed_on_interrupts(row);
+    check_share("the hog", found, runs[&hog.1], unknown);
     // The total of the target and its processes name it, too.
     let total = &report["total"];
     let processes = total["culprits_by_process"].as_array().expect("processes");
@@ -314,16 +354,18 @@ fn interrupts_are_named_and_not_whom_they_interrupt() {
     if !may_load_probes(TEST) {
         return;
     }
-    let workload = Workload::start("flood", &["--duration", "60s"]).expect("no special needs");
+    let workload = Workload::start("flood", &["--duration", "300s"]).expect("no special needs");
     let members @ [victim, sender] = ["victim", "sender"].map(|name| workload.member(name));
     let softirqs = NetworkSoftirqs::watch(cpu_of(victim.1));
     let (report, runs) = window_of(victim.0, &members, "2s");
     let row = row_by_id(&report, victim.1);
     let network = blamed(row, "network softirq");
     let unknown = number::<u64>(&row["runnable_ns"]["unknown"]) + time(row, "unknown");
-    // The kernel counts for the sender whatever interrupted it, unless it accounts for interrupts.
-    let both = blamed(row, "sender") + blamed_on_interrupts(row);
-    check_share("sender with interrupts", both, runs[&sender.1], unknown);
+    // The kernel counts for the sender whatever interrupted it, unless it accounts for interrupts. Its softirqs are its
+    // own.
+    let alone = blamed(row, "sender") + network;
+    let all = blamed(row, "sender") + blamed_on_interrupts(row);
+    check_share("sender", alone..=all, runs[&sender.1], unknown);
     let units = report["total"]["culprits_by_unit"].as_array();
     let of_interrupts = units.into_iter().flatten();
     let of_interrupts: u64 = of_interrupts
@@ -337,6 +379,10 @@ fn interrupts_are_named_and_not_whom_they_interrupt() {
             figure(&format!(
                 "network softirqs: {network} ns; by tracing {count} in {by_tracing} ns"
             ));
+            if is_realtime() {
+                // They are work of the thread that sends, or of one of the kernel's own.
+                return assert!(network <= by_tracing / 10, "{network} of {by_tracing} ns");
+            }
             // Both time some of what the other one's hooks take. What interrupts a softirq has its own name here,
             // and is part of the softirq by tracing.
             let hooks = count * 100;
@@ -350,6 +396,12 @@ fn interrupts_are_named_and_not_whom_they_interrupt() {
         }
         Err(reason) => not_run(TEST, &format!("no tracing to compare with: {reason}")),
     }
+}
+
+/// Whether softirqs are done by threads here, and spinlocks sleep (`PREEMPT_RT`).
+fn is_realtime() -> bool {
+    let version = std::fs::read_to_string("/proc/version").expect("procfs is mounted");
+    version.contains("PREEMPT_RT")
 }
 
 /// The CPU that a thread may use, the highest of several.

@@ -10,6 +10,7 @@ use schedscope::source::evidence::{EvidenceTargets, file_kind, stack};
 use schedscope::source::symbols::Symbols;
 use schedscope::source::{Kernel, Options};
 
+use crate::NUMBERS;
 use crate::common::schedscope::may_load_probes;
 use crate::common::{Workload, not_run};
 use crate::support::{ALL, Recording, record};
@@ -20,8 +21,6 @@ const CALLS: Options = Options {
     ..Options::PLAIN
 };
 
-/// Numbers of system calls on x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
-#[cfg(target_arch = "x86_64")]
 #[test]
 fn sleepers_that_are_found_say_their_system_call() {
     const TEST: &str = "sleepers_that_are_found_say_their_system_call";
@@ -38,7 +37,11 @@ fn sleepers_that_are_found_say_their_system_call() {
     let mut kernel = Kernel::start(&CALLS).expect("the probes load");
     assert_eq!(kernel.lacks(), &[], "all of it works on this kernel");
     let threads = kernel.threads().expect("threads can be read");
-    for (workload, calls) in [(&pipe, &[0][..]), (&epoll, &[232, 281]), (&mutex, &[202])] {
+    for (workload, calls) in [
+        (&pipe, NUMBERS.read),
+        (&epoll, NUMBERS.epoll),
+        (&mutex, NUMBERS.futex),
+    ] {
         let (_, tid) = workload.member("waiter");
         let found = threads.iter().find(|thread| thread.tid == tid);
         let found = found.expect("it is asleep");
@@ -65,12 +68,9 @@ fn sleepers_that_are_found_say_their_system_call() {
     }
 }
 
-/// `sched_yield` on x86-64.
-#[cfg(target_arch = "x86_64")]
 #[test]
 fn yields_are_told_from_preemptions() {
     const TEST: &str = "yields_are_told_from_preemptions";
-    const SCHED_YIELD: u16 = 24;
     if !may_load_probes(TEST) {
         return;
     }
@@ -89,7 +89,7 @@ fn yields_are_told_from_preemptions() {
             yields += usize::from(
                 gave_up
                     && switch.flags & switch_flags::PREV_SYSCALL != 0
-                    && switch.prev_syscall == SCHED_YIELD,
+                    && switch.prev_syscall == NUMBERS.sched_yield,
             );
         }
         Some((left, yields))
