@@ -11,10 +11,17 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
-use super::{not_run, workload_program};
+use super::{is_guest, not_run, workload_program};
 
 /// Longest time that a run may take beyond what it measures; emulated machines are slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
+
+/// The same where a guest may have many CPUs: they all share one of the machine that it is on.
+pub(crate) fn patience() -> Duration {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let share = if is_guest() { cpus.div_ceil(8) } else { 1 };
+    PATIENCE * u32::try_from(share).unwrap_or(u32::MAX)
+}
 
 /// Whether this process may load probes here; says so where it may not, and the test then returns.
 pub(crate) fn may_load_probes(test: &str) -> bool {
@@ -125,7 +132,7 @@ impl Running {
         let start = Instant::now();
         while programs_of(self.pid()).len() < 2 {
             assert!(
-                !self.has_ended() && start.elapsed() < PATIENCE,
+                !self.has_ended() && start.elapsed() < patience(),
                 "it does not attach"
             );
             thread::sleep(Duration::from_millis(10));
@@ -225,7 +232,7 @@ pub(crate) fn programs_of(pid: u32) -> Vec<u32> {
 /// Runs the binary to its end.
 #[track_caller]
 pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Outcome {
-    Running::start(schedscope(arguments)).finish(PATIENCE)
+    Running::start(schedscope(arguments)).finish(patience())
 }
 
 /// A file name that no other test has.
@@ -257,7 +264,7 @@ pub(crate) fn measure_command(
     command.arg(workload_program()).arg(name).args(arguments);
     command.args(["--dir", env!("CARGO_TARGET_TMPDIR")]);
     let steal_before_ns = steal_ns();
-    let outcome = Running::start(command).finish(PATIENCE);
+    let outcome = Running::start(command).finish(patience());
     let steal_ns = match steal_ns() {
         0 => 0,
         // One tick may have begun before, or not be full yet.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::schedscope::{Outcome, PATIENCE, Running, schedscope};
+use super::schedscope::{Outcome, Running, patience, schedscope};
 
 /// A service that runs; killed when dropped.
 pub(crate) struct Service {
@@ -67,7 +67,7 @@ impl Service {
         };
         let start = Instant::now();
         while !is_there(address) {
-            if service.running.has_ended() || start.elapsed() > PATIENCE {
+            if service.running.has_ended() || start.elapsed() > patience() {
                 let outcome = service.running.finish(Duration::ZERO);
                 panic!("the service did not get healthy: {outcome:?}");
             }

@@ -3,6 +3,7 @@
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -74,7 +75,8 @@ impl Side for PipeSide {
     }
 }
 
-/// Adds two threads that pass a turn to and fro; the first has it.
+/// Adds two threads that pass a turn to and fro; the first has it, and sleeps for the period, if there is one, before
+/// it passes it on.
 fn pair(
     crew: &mut Crew,
     cpu: Option<usize>,
@@ -85,6 +87,7 @@ fn pair(
     for (place, mut side) in sides.into_iter().enumerate() {
         let name = format!("{}-{number}", ["ping", "pong"][place]);
         let mut waits = place == 1;
+        let pause = Some(crew.options.period_or(0)).filter(|time| place == 0 && !time.is_zero());
         crew.thread_on(
             cpu,
             &name,
@@ -101,6 +104,9 @@ fn pair(
                     longest_round = longest_round.max(round.elapsed());
                     round = Instant::now();
                     if goes_on {
+                        if let Some(time) = pause {
+                            meter.wait(|| thread::sleep(time));
+                        }
                         goes_on = !stop.due();
                         side.pass_turn(!goes_on)?;
                     }
