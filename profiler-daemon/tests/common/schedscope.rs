@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
 /// The same where a guest may have many CPUs: they all share one of the machine that it is on.
 pub(crate) fn patience() -> Duration {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
-    let share = if is_guest() { cpus.div_ceil(8) } else { 1 };
+    let share = if is_guest() { cpus.div_ceil(4) } else { 1 };
     PATIENCE * u32::try_from(share).unwrap_or(u32::MAX)
 }
 

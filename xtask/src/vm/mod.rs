@@ -276,7 +276,7 @@ impl Run<'_> {
         let dir = self.workspace.tools().join("vm").join(image.kernel.name);
         stamp::empty(&dir)?;
         // Emulated CPUs share one of this machine's.
-        let seconds = CHECK_SECONDS * u64::from(self.cpus.div_ceil(8));
+        let seconds = CHECK_SECONDS * u64::from(self.cpus.div_ceil(4));
         let initramfs = dir.join("initramfs");
         let archive = pack(qemu, self.programs, self.checks, seconds)?;
         fs::write(&initramfs, archive)
