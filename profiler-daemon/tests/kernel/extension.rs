@@ -14,6 +14,8 @@ use libbpf_sys as libbpf;
 
 /// Where the kernel tells of it.
 const STATE: &str = "/sys/kernel/sched_ext";
+/// CPUs that are kept free of whatever is not bound to them.
+const ISOLATED: &str = "/sys/devices/system/cpu/isolated";
 /// What a map of `struct sched_ext_ops` holds.
 const VALUE: &CStr = c"bpf_struct_ops_sched_ext_ops";
 const OPERATIONS: &CStr = c"sched_ext_ops";
@@ -29,6 +31,12 @@ impl Extension {
     pub(crate) fn load() -> Result<Self, String> {
         if !Path::new(STATE).exists() {
             return Err("the kernel is built without CONFIG_SCHED_CLASS_EXT".to_owned());
+        }
+        let isolated = fs::read_to_string(ISOLATED).unwrap_or_default();
+        if !isolated.trim().is_empty() {
+            return Err(
+                "sched_ext has no schedulers where CPUs are isolated (isolcpus=)".to_owned(),
+            );
         }
         let types = Types::of_kernel();
         let id = types.id(VALUE);
