@@ -133,19 +133,23 @@ fn grown<K: Ord>(
 }
 
 impl Buckets {
-    #[inline(never)]
+    #[inline]
     fn add(&mut self, index: u16, count: u64) {
         match self {
             Self::Many(rows) => rows.add(index, count),
-            Self::Few(few) => {
-                match few.binary_search_by_key(&index, |(its, _)| *its) {
-                    Ok(place) => few[place].1 += count,
-                    Err(place) => few.insert(place, (index, count)),
-                }
-                if few.len() > MANY {
-                    self.spread();
-                }
-            }
+            Self::Few(_) => self.add_to_few(index, count),
+        }
+    }
+
+    #[inline(never)]
+    fn add_to_few(&mut self, index: u16, count: u64) {
+        let Self::Few(few) = self else { return };
+        match few.binary_search_by_key(&index, |(its, _)| *its) {
+            Ok(place) => few[place].1 += count,
+            Err(place) => few.insert(place, (index, count)),
+        }
+        if few.len() > MANY {
+            self.spread();
         }
     }
 
@@ -222,11 +226,7 @@ impl LatencyHistogram {
         reason = "every switch comes here twice, and a call takes a quarter of it"
     )]
     pub fn record(&mut self, duration_ns: u64) {
-        let index = index_of(duration_ns.min(MAX_VALUE));
-        match &mut self.buckets {
-            Buckets::Many(rows) => rows.add(index, 1),
-            few @ Buckets::Few(_) => few.add(index, 1),
-        }
+        self.buckets.add(index_of(duration_ns.min(MAX_VALUE)), 1);
         self.count += 1;
         self.sum_ns += u128::from(duration_ns);
         self.max_ns = self.max_ns.max(duration_ns);

@@ -12,7 +12,7 @@
 //!   what is done then; `gaps` knows what a loss, and what was left out on
 //!   purpose, puts in doubt; `shedding` counts the latter.
 //! * [`classify`]: what is known of a wait to a [`reason`]; `why` collects it.
-//! * `timeline`: who had each CPU when. By it, and by the quotas of `quota`, `queue` divides a stay on a
+//! * `timeline`: who had each CPU when, the last times in a `latest`. By it, and by the quotas of `quota`, `queue` divides a stay on a
 //!   run queue into its causes.
 //! * `births`: which processes began.
 //! * `history`: what threads did of late, and `blame`: whose doing a wait was; [`who`] names them.

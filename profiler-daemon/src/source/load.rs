@@ -6,14 +6,6 @@ use std::{
     path::Path,
 };
 
-use super::{
-    btf::{Btf, VMLINUX},
-    error::{StartError, chain, kernel_answer},
-    fields::{self, Need},
-    kernel::{ClockChoice, Options},
-    settings,
-    why::Preparation,
-};
 use aya::{
     Ebpf, EbpfLoader,
     maps::Map,
@@ -24,6 +16,15 @@ use profiler_ebpf::{
     config::{Config, maps, programs},
     ring::{MAX_RECORDS, MIN_RECORDS, RESERVE_DIVISOR},
     why,
+};
+
+use super::{
+    btf::{Btf, VMLINUX},
+    error::{StartError, chain, kernel_answer},
+    fields::{self, Need},
+    kernel::{ClockChoice, Options},
+    settings,
+    why::Preparation,
 };
 
 /// The compiled probes.

@@ -128,10 +128,6 @@ mod tests {
         i16::try_from(settings::offset(number)).expect("it fits") + rest
     }
 
-    fn value(number: usize) -> i32 {
-        settings::value(number)
-    }
-
     #[test]
     fn numbers_come_where_their_placeholders_are_and_nowhere_else() {
         let mut numbers = [0; COUNT];
@@ -140,15 +136,15 @@ mod tests {
         numbers[7] = ABSENT;
         let before = [
             instruction(0x79, placeholder(3, 8), 0),
-            instruction(0xb7, 0, value(5)),
-            instruction(0xb4, 0, value(3)),
+            instruction(0xb7, 0, settings::value(5)),
+            instruction(0xb4, 0, settings::value(3)),
             instruction(0x61, placeholder(7, 0), 0),
             instruction(0x79, 24, 0),
             // A store, an addition, and both halves of a number of 64 bits.
             instruction(0x7b, placeholder(3, 0), 0),
-            instruction(0x07, 0, value(3)),
-            instruction(0x18, 0, value(3)),
-            instruction(0xb7, 0, value(3)),
+            instruction(0x07, 0, settings::value(3)),
+            instruction(0x18, 0, settings::value(3)),
+            instruction(0xb7, 0, settings::value(3)),
         ];
         let mut code = before.concat();
         write_section(&mut code, &numbers).expect("all of it fits");

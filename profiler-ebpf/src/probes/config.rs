@@ -1,7 +1,15 @@
 //! Access to the daemon's settings; see [`profiler_ebpf::settings`].
 
-/// The value of a setting by its number, which the compiler must not know.
-macro_rules! setting {
+/// The number of a setting, by the function that numbers its table, the table, and its field.
+macro_rules! number {
+    ($numbers:ident, $table:path, $field:ident) => {
+        profiler_ebpf::settings::$numbers(core::mem::offset_of!($table, $field))
+    };
+}
+pub(crate) use number;
+
+/// The value of the setting with this number, which the compiler must not know.
+macro_rules! value {
     ($number:expr) => {{
         let value: u64;
         // SAFETY: It sets one register and does nothing else.
@@ -18,15 +26,24 @@ macro_rules! setting {
         value as u32
     }};
 }
-pub(crate) use setting;
+pub(crate) use value;
+
+/// The offset that a load is to have, by the setting's number.
+macro_rules! offset {
+    ($number:expr) => {
+        const { profiler_ebpf::settings::offset($number) }
+    };
+}
+pub(crate) use offset;
 
 /// The value of a field of [`profiler_ebpf::config::Config`].
 macro_rules! config {
     ($field:ident) => {
-        crate::config::setting!(profiler_ebpf::settings::in_config(core::mem::offset_of!(
+        crate::config::value!(crate::config::number!(
+            in_config,
             profiler_ebpf::config::Config,
             $field
-        )))
+        ))
     };
 }
 pub(crate) use config;
@@ -34,11 +51,11 @@ pub(crate) use config;
 /// The offset of a kernel field that a load is to have, by its name in [`profiler_ebpf::config::Config`].
 macro_rules! at {
     ($field:ident) => {
-        const {
-            profiler_ebpf::settings::offset(profiler_ebpf::settings::in_config(
-                core::mem::offset_of!(profiler_ebpf::config::Config, $field),
-            ))
-        }
+        crate::config::offset!(crate::config::number!(
+            in_config,
+            profiler_ebpf::config::Config,
+            $field
+        ))
     };
 }
 pub(crate) use at;

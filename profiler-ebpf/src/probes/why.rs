@@ -4,23 +4,23 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 /// The value of a field of [`profiler_ebpf::why::WhyConfig`]; as `config!`.
 macro_rules! why {
     ($field:ident) => {
-        crate::config::setting!(profiler_ebpf::settings::in_why(core::mem::offset_of!(
+        crate::config::value!(crate::config::number!(
+            in_why,
             profiler_ebpf::why::WhyConfig,
             $field
-        )))
+        ))
     };
 }
 pub(crate) use why;
 
-/// The offset of a kernel field that a load is to have, by its name in [`profiler_ebpf::why::WhyConfig`]; as `at!`.
+/// The offset of a kernel field, by its name in [`profiler_ebpf::why::WhyConfig`]; as `at!`.
 macro_rules! why_at {
     ($field:ident) => {
-        const {
-            profiler_ebpf::settings::offset(profiler_ebpf::settings::in_why(core::mem::offset_of!(
-                profiler_ebpf::why::WhyConfig,
-                $field
-            )))
-        }
+        crate::config::offset!(crate::config::number!(
+            in_why,
+            profiler_ebpf::why::WhyConfig,
+            $field
+        ))
     };
 }
 pub(crate) use why_at;
