@@ -1,6 +1,8 @@
 //! Bytes of a ring slot to an event. Total: any 32 bytes give an event or say why not, and nothing
 //! panics.
 
+use std::mem::offset_of;
+
 use profiler_ebpf::{
     CgroupMove, Exec, Fork, Gap, Interrupts, KIND_OFFSET, Kind, Migrate, RawRecord, Rename, Shed,
     Switch, Throttle, Throttled, Wakeup, Waking,
@@ -141,6 +143,19 @@ pub(crate) fn ts_of(raw: &RawRecord) -> u64 {
     raw.0
         .first_chunk()
         .map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+}
+
+/// The thread that a record of one of the frequent kinds is about most, if it is of one.
+#[inline]
+pub(super) fn thread_of(raw: &RawRecord) -> Option<u32> {
+    let place = match Kind::from_wire(raw.0[KIND_OFFSET])? {
+        Kind::Switch => offset_of!(Switch, next_tid),
+        Kind::Wakeup => offset_of!(Wakeup, tid),
+        Kind::Waking => offset_of!(Waking, tid),
+        _ => return None,
+    };
+    let bytes = raw.0.get(place..)?.first_chunk()?;
+    Some(u32::from_ne_bytes(*bytes))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The last so many of something: a ring whose length is a power of two, so that a place in it takes no comparison.
 
+use prefetch_index::prefetch_index;
+
 /// What was added last, up to a bound; the oldest goes as another one comes.
 #[derive(Debug)]
 pub(super) struct Latest<T> {
@@ -42,6 +44,13 @@ impl<T: Copy> Latest<T> {
             None => self.slots.push(item),
         }
         self.added = self.added.wrapping_add(1);
+    }
+
+    /// The newest is asked for soon, and another one added.
+    #[inline]
+    pub(super) fn expect(&self) {
+        prefetch_index(&self.slots, self.added.wrapping_sub(1) & self.mask);
+        prefetch_index(&self.slots, self.added & self.mask);
     }
 
     #[inline]

@@ -7,6 +7,7 @@
 
 use std::hint::select_unpredictable;
 
+use prefetch_index::prefetch_index;
 use profiler_ebpf::{KIND_OFFSET, Kind, RawRecord};
 
 use super::decode::ts_of;
@@ -40,6 +41,27 @@ impl<'a> Stream<'a> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.first.is_empty() && self.second.is_empty()
+    }
+}
+
+/// Who takes the records, in their order.
+pub trait Sink<'a> {
+    /// The next of all, and the number of its stream.
+    fn record(&mut self, stream: usize, raw: &'a RawRecord);
+
+    /// Whether it wants to know what comes soon.
+    fn looks_ahead(&self) -> bool {
+        false
+    }
+
+    /// This one comes soon, after some of other streams: what it needs can be fetched meanwhile.
+    fn expect(&self, _stream: usize, _raw: &'a RawRecord) {}
+}
+
+impl<'a, F: FnMut(usize, &'a RawRecord)> Sink<'a> for F {
+    #[inline]
+    fn record(&mut self, stream: usize, raw: &'a RawRecord) {
+        self(stream, raw);
     }
 }
 
@@ -83,53 +105,116 @@ const RANKS: [u8; 256] = {
 /// A record's place in the order of all: its time, the rank of its kind, and its stream's number, in one
 /// number that compares at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key(u128);
+struct Key(u64);
 
 impl Key {
-    /// Later than any record: of a stream that has none to give.
-    const NONE: Self = Self(u128::MAX);
+    /// Later than any record: of a stream that has none to give. No rank has all its bits set.
+    const NONE: Self = Self(u64::MAX);
+}
 
-    /// `order_ns` is the record's time, or its predecessor's if that was later.
-    #[inline]
-    fn new(order_ns: u64, raw: &RawRecord, stream: usize) -> Self {
-        let rank = RANKS[usize::from(raw.0[KIND_OFFSET])];
-        Self(u128::from(order_ns) << 64 | u128::from(u64::from(rank) << 56 | stream as u64))
+/// Bits of a key for the rank.
+const RANK_BITS: u32 = 2;
+
+/// How keys are made of the records of a stretch of time: there are not bits enough for all of it.
+#[derive(Clone, Copy, Debug)]
+struct Keys {
+    /// Nothing of the stretch is older.
+    base_ns: u64,
+    /// The end of the stretch, which belongs to it.
+    until_ns: u64,
+    /// Bits for the number of a stream.
+    stream_bits: u32,
+}
+
+impl Keys {
+    /// For what comes first of these streams up to the watermark, if there is anything.
+    fn of_next(cursors: &[Cursor<'_>], watermark_ns: u64) -> Option<Self> {
+        let base_ns = cursors.iter().filter_map(Cursor::next_ns).min()?;
+        let stream_bits = cursors.len().next_power_of_two().trailing_zeros();
+        let span_ns = u64::MAX >> (stream_bits + RANK_BITS);
+        (base_ns <= watermark_ns).then_some(Self {
+            base_ns,
+            until_ns: base_ns.saturating_add(span_ns).min(watermark_ns),
+            stream_bits,
+        })
     }
 
-    /// Of the next record of a stream, if there is one and it is not to be held back.
+    /// Of the next record of a stream, if there is one and it belongs to the stretch. `floor_ns` is the time of the
+    /// one before it.
     #[inline]
-    fn due(raw: Option<&RawRecord>, floor_ns: u64, stream: usize, watermark_ns: u64) -> Self {
+    fn due(&self, raw: Option<&RawRecord>, floor_ns: u64, stream: usize) -> Key {
         match raw {
-            Some(raw) if ts_of(raw).max(floor_ns) <= watermark_ns => {
-                Self::new(ts_of(raw).max(floor_ns), raw, stream)
+            Some(raw) => {
+                let order_ns = ts_of(raw).max(floor_ns);
+                if order_ns <= self.until_ns {
+                    let rank = RANKS[usize::from(raw.0[KIND_OFFSET])];
+                    let moment = (order_ns - self.base_ns) << RANK_BITS | u64::from(rank);
+                    Key(moment << self.stream_bits | stream as u64)
+                } else {
+                    Key::NONE
+                }
             }
-            _ => Self::NONE,
+            None => Key::NONE,
         }
     }
 
-    #[inline]
-    fn order_ns(self) -> u64 {
-        (self.0 >> 64) as u64
+    /// Of all streams.
+    fn all(&self, cursors: &[Cursor<'_>]) -> impl ExactSizeIterator<Item = Key> {
+        let streams = cursors.iter().enumerate();
+        streams.map(|(number, its)| self.due(its.left.peek(), its.floor_ns, number))
     }
 
     #[inline]
-    fn stream(self) -> usize {
-        (self.0 & ((1 << 56) - 1)) as usize
+    fn order_ns(&self, key: Key) -> u64 {
+        self.base_ns + (key.0 >> (self.stream_bits + RANK_BITS))
+    }
+
+    #[inline]
+    fn stream(&self, key: Key) -> usize {
+        (key.0 & !(u64::MAX << self.stream_bits)) as usize
+    }
+}
+
+/// Where the merge is in a stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor<'a> {
+    left: Stream<'a>,
+    /// The time of the last record given out, which orders what follows it.
+    floor_ns: u64,
+}
+
+impl<'a> Cursor<'a> {
+    fn new((stream, &floor_ns): (&Stream<'a>, &u64)) -> Self {
+        Self {
+            left: stream.normal(),
+            floor_ns,
+        }
+    }
+
+    /// Tells the sink of a record that comes soon.
+    #[inline]
+    fn look_ahead(&self, stream: usize, ahead: Ahead, sink: &impl Sink<'a>) {
+        if ahead.told > 0
+            && let Some(raw) = self.left.first.get(ahead.told)
+        {
+            sink.expect(stream, raw);
+        }
+    }
+
+    /// The next record's place in time.
+    fn next_ns(&self) -> Option<u64> {
+        Some(ts_of(self.left.peek()?).max(self.floor_ns))
     }
 }
 
 impl<'a> Stream<'a> {
-    /// What is left of it without the oldest records, so many.
-    #[inline]
-    fn after(&self, used: usize) -> Self {
-        let (first, second) = match self.first.get(used..) {
-            Some(first) if !first.is_empty() => (first, self.second),
-            _ => (
-                self.second.get(used - self.first.len()..).unwrap_or(&[]),
-                &[][..],
-            ),
-        };
-        Self { first, second }
+    /// The same, with something in its older part if there is anything.
+    fn normal(&self) -> Self {
+        let mut its = *self;
+        if its.first.is_empty() {
+            its.first = std::mem::take(&mut its.second);
+        }
+        its
     }
 
     /// The oldest record.
@@ -150,6 +235,32 @@ impl<'a> Stream<'a> {
     }
 }
 
+/// So many records pass, about, between a look at a record and its turn: time enough to fetch what it needs from
+/// the slowest memory, and not so much that it has left the cache again.
+const AHEAD: usize = 32;
+
+/// Which records of a stream are looked at when one is taken, by how many after it.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    /// Where its own memory is asked for: no processor follows so many streams by itself.
+    memory: usize,
+    /// Where the sink is told; 0 if it does not want to know.
+    told: usize,
+}
+
+impl Ahead {
+    fn of<'a>(streams: usize, sink: &impl Sink<'a>) -> Self {
+        let told = (AHEAD / streams.max(1)).max(1);
+        Self {
+            memory: told + RECORDS_A_LINE,
+            told: if sink.looks_ahead() { told } else { 0 },
+        }
+    }
+}
+
+/// Records in a line of the cache.
+const RECORDS_A_LINE: usize = 64 / size_of::<RawRecord>();
+
 /// So many streams are few: to look at all of them takes less than to keep them in an order.
 const FEW: usize = 4;
 
@@ -162,6 +273,8 @@ pub struct Merger {
     floor_ns: Vec<u64>,
     /// The next record of each stream.
     heads: Tournament,
+    /// Memory for the cursors of many streams; always empty.
+    cursors: Vec<Cursor<'static>>,
 }
 
 impl Merger {
@@ -173,94 +286,77 @@ impl Merger {
         &mut self,
         streams: &[Stream<'a>],
         watermark_ns: u64,
-        mut sink: impl FnMut(usize, &'a RawRecord),
+        mut sink: impl Sink<'a>,
     ) -> &[usize] {
-        self.used.clear();
-        self.used.resize(streams.len(), 0);
         if self.floor_ns.len() < streams.len() {
             self.floor_ns.resize(streams.len(), 0);
         }
-        if streams.len() <= FEW {
-            self.merge_few(streams, watermark_ns, sink);
-            return &self.used;
+        let begin = streams.iter().zip(&self.floor_ns).map(Cursor::new);
+        let mut few = [Cursor::default(); FEW];
+        let mut many: Vec<Cursor<'a>> = std::mem::take(&mut self.cursors);
+        let is_few = streams.len() <= FEW;
+        let cursors = if is_few {
+            for (cursor, its) in few.iter_mut().zip(begin) {
+                *cursor = its;
+            }
+            &mut few[..streams.len()]
+        } else {
+            many.extend(begin);
+            &mut many[..]
+        };
+        while let Some(keys) = Keys::of_next(cursors, watermark_ns) {
+            if is_few {
+                merge_few(cursors, keys, &mut sink);
+            } else {
+                self.heads.merge(cursors, keys, &mut sink);
+            }
         }
-        let key = |raw, floor_ns, number| Key::due(raw, floor_ns, number, watermark_ns);
-        let floors = &self.floor_ns;
-        let heads = streams
-            .iter()
-            .enumerate()
-            .map(|(number, stream)| key(stream.after(0).peek(), floors[number], number));
-        let mut due = self.heads.begin(heads);
-        while due != Key::NONE {
-            let number = due.stream();
-            let mut left = streams[number].after(self.used[number]);
-            let before = left.len();
-            // Before this it is this stream's turn again: what happens at one moment is mostly told in one stream,
-            // and a CPU's records often come in runs. It is found out only once one has two records in a row, since
-            // it takes as long as to put one in.
-            let mut rival = Key(due.0.saturating_add(1));
-            let next_due = loop {
-                if let Some(record) = left.take() {
-                    sink(number, record);
-                }
-                let next = key(left.peek(), due.order_ns(), number);
-                if next >= rival {
-                    let first = self.heads.replace(number, next);
-                    if first != next || first == Key::NONE {
-                        break first;
-                    }
-                    rival = self.heads.rival(number);
-                }
-                due = next;
-            };
-            self.used[number] += before - left.len();
-            self.floor_ns[number] = due.order_ns();
-            due = next_due;
+        self.used.clear();
+        for ((stream, cursor), floor_ns) in streams.iter().zip(cursors).zip(&mut self.floor_ns) {
+            self.used.push(stream.len() - cursor.left.len());
+            *floor_ns = cursor.floor_ns;
         }
+        many.clear();
+        // The same memory, for records that live elsewhere.
+        self.cursors = many.into_iter().filter_map(|_| None).collect();
         &self.used
     }
+}
 
-    /// The same with a few streams.
-    fn merge_few<'a>(
-        &mut self,
-        streams: &[Stream<'a>],
-        watermark_ns: u64,
-        mut sink: impl FnMut(usize, &'a RawRecord),
-    ) {
-        let mut left = [Stream::default(); FEW];
-        let mut heads = [Key::NONE; FEW];
-        for (number, stream) in streams.iter().enumerate().take(FEW) {
-            left[number] = stream.after(0);
-            let floor_ns = self.floor_ns[number];
-            heads[number] = Key::due(left[number].peek(), floor_ns, number, watermark_ns);
+/// Merges what a few streams have of a stretch.
+fn merge_few<'a>(cursors: &mut [Cursor<'a>], keys: Keys, sink: &mut impl Sink<'a>) {
+    let ahead = Ahead::of(cursors.len(), sink);
+    let mut heads = [Key::NONE; FEW];
+    for (head, key) in heads.iter_mut().zip(keys.all(cursors)) {
+        *head = key;
+    }
+    loop {
+        let (mut due, mut rival) = (Key::NONE, Key::NONE);
+        for &head in &heads[..cursors.len()] {
+            rival = rival.min(head.max(due));
+            due = due.min(head);
         }
-        loop {
-            let (mut due, mut rival) = (Key::NONE, Key::NONE);
-            for &head in &heads[..streams.len()] {
-                rival = rival.min(head.max(due));
-                due = due.min(head);
+        if due == Key::NONE {
+            break;
+        }
+        let number = keys.stream(due);
+        let (Some(cursor), Some(head)) = (cursors.get_mut(number), heads.get_mut(number)) else {
+            break;
+        };
+        // A CPU's records often come in runs, and what happens at one moment is mostly told in one stream.
+        *head = loop {
+            if let Some(record) = cursor.left.take() {
+                cursor.look_ahead(number, ahead, sink);
+                sink.record(number, record);
             }
-            if due == Key::NONE {
-                break;
+            let order_ns = keys.order_ns(due);
+            let next = keys.due(cursor.left.peek(), order_ns, number);
+            if next >= rival {
+                cursor.floor_ns = order_ns;
+                break next;
             }
-            let number = due.stream() % FEW;
-            let stream = &mut left[number];
-            // A CPU's records often come in runs, and what happens at one moment is mostly told in one stream.
-            heads[number] = loop {
-                if let Some(record) = stream.take() {
-                    sink(number, record);
-                }
-                let next = Key::due(stream.peek(), due.order_ns(), number, watermark_ns);
-                if next >= rival {
-                    break next;
-                }
-                due = next;
-            };
-            self.floor_ns[number] = due.order_ns();
-        }
-        for (used, (all, left)) in self.used.iter_mut().zip(streams.iter().zip(&left)) {
-            *used = all.len() - left.len();
-        }
+            due = next;
+        };
     }
 }
 
@@ -276,6 +372,40 @@ struct Tournament {
 }
 
 impl Tournament {
+    /// Merges what many streams have of a stretch.
+    fn merge<'a>(&mut self, cursors: &mut [Cursor<'a>], keys: Keys, sink: &mut impl Sink<'a>) {
+        let ahead = Ahead::of(cursors.len(), sink);
+        let mut due = self.begin(keys.all(cursors));
+        while due != Key::NONE {
+            let number = keys.stream(due);
+            let Some(cursor) = cursors.get_mut(number) else {
+                break;
+            };
+            // Before this it is this stream's turn again: what happens at one moment is mostly told in one stream,
+            // and a CPU's records often come in runs. It is found out only once one has two records in a row, since
+            // it takes as long as to put one in.
+            let mut rival = Key(due.0.saturating_add(1));
+            due = loop {
+                if let Some(record) = cursor.left.take() {
+                    prefetch_index(cursor.left.first, ahead.memory);
+                    cursor.look_ahead(number, ahead, sink);
+                    sink.record(number, record);
+                }
+                let order_ns = keys.order_ns(due);
+                let next = keys.due(cursor.left.peek(), order_ns, number);
+                if next >= rival {
+                    let first = self.replace(number, next);
+                    if first != next || first == Key::NONE {
+                        cursor.floor_ns = order_ns;
+                        break first;
+                    }
+                    rival = self.rival(number);
+                }
+                due = next;
+            };
+        }
+    }
+
     /// Takes these keys, and returns the first of them.
     fn begin(&mut self, keys: impl ExactSizeIterator<Item = Key>) -> Key {
         self.leaves = keys.len().next_power_of_two();
@@ -320,7 +450,9 @@ impl Tournament {
 
 #[cfg(test)]
 mod tests {
-    use super::{Merger, Stream};
+    use std::cell::RefCell;
+
+    use super::{Merger, Sink, Stream};
     use crate::core::decode::{Event, ts_of};
     use profiler_ebpf::{KIND_OFFSET, Kind, RawRecord, Switch};
     use proptest::prelude::*;
@@ -409,14 +541,72 @@ mod tests {
         assert_eq!(out, [(1, 6), (0, 2)]);
     }
 
+    /// Keeps what it is given, and what it was told to expect.
+    #[derive(Default)]
+    struct Curious {
+        given: Vec<(usize, u32)>,
+        expected: RefCell<Vec<(usize, u32)>>,
+    }
+
+    fn tag_of(raw: &RawRecord) -> u32 {
+        match Event::decode(raw) {
+            Ok(Event::Switch(switch)) => switch.prev_tid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    impl<'a> Sink<'a> for &mut Curious {
+        fn record(&mut self, stream: usize, raw: &'a RawRecord) {
+            self.given.push((stream, tag_of(raw)));
+        }
+
+        fn looks_ahead(&self) -> bool {
+            true
+        }
+
+        fn expect(&self, stream: usize, raw: &'a RawRecord) {
+            let its = (stream, tag_of(raw));
+            assert!(!self.given.contains(&its), "{its:?} was there already");
+            self.expected.borrow_mut().push(its);
+        }
+    }
+
+    #[test]
+    fn what_is_expected_comes_later_and_is_told_once() {
+        for count in [1, 3, 7, 40] {
+            let raw: Vec<Vec<RawRecord>> = (0..count)
+                .map(|stream| (0..60).map(|n| record(n * 5 + stream, n as u32)).collect())
+                .collect();
+            let streams: Vec<Stream<'_>> = raw.iter().map(|its| Stream::new(its)).collect();
+            let mut sink = Curious::default();
+            Merger::default().merge(&streams, u64::MAX, &mut sink);
+            let mut expected = sink.expected.take();
+            assert!(expected.len() >= sink.given.len() / 3, "{count} streams");
+            let told = expected.len();
+            expected.sort_unstable();
+            expected.dedup();
+            assert_eq!(expected.len(), told, "{count} streams");
+            sink.given.sort_unstable();
+            assert!(
+                expected
+                    .iter()
+                    .all(|its| sink.given.binary_search(its).is_ok())
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_is_lost_doubled_or_out_of_order(
-            mut streams in prop::collection::vec(prop::collection::vec(0u64..1000, 0..40), 0..9),
-            watermark_ns in 0u64..1100,
+            mut streams in prop::collection::vec(prop::collection::vec(0u64..1000, 0..40), 0..20),
+            watermark in 0u64..1100,
+            // Up to times that a key has not bits enough for.
+            shift in 0u32..54,
         ) {
+            let watermark_ns = watermark << shift;
             for stream in &mut streams {
                 stream.sort_unstable();
+                stream.iter_mut().for_each(|time| *time <<= shift);
             }
             let (out, used) = merged(&streams, watermark_ns);
             let mut expected: Vec<(u64, usize)> = streams

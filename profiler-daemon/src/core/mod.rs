@@ -148,11 +148,7 @@ impl Core {
         let machine = &mut self.machine;
         machine.expect(streams.len(), self.watermark_ns);
         self.watermark_ns = self.watermark_ns.max(watermark_ns);
-        let used = self
-            .merger
-            .merge(streams, self.watermark_ns, |stream, raw| {
-                machine.record(stream, raw);
-            });
+        let used = self.merger.merge(streams, self.watermark_ns, &mut *machine);
         machine.settle_passes(self.watermark_ns);
         machine.explain_waiting(self.watermark_ns);
         used

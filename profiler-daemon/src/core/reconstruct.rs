@@ -12,10 +12,11 @@ use profiler_ebpf::{shed, switch_flags, thread_flags};
 use super::account::Account;
 use super::births::Births;
 use super::conflict::{Conflict, Conflicts};
-use super::decode::Event;
+use super::decode::{self, Event};
 use super::found::Passes;
 use super::history::History;
 use super::interrupts::Reckoning;
+use super::merge::Sink;
 use super::queue::Arriving;
 use super::ranking::Ranking;
 use super::shedding::Shedding;
@@ -60,6 +61,25 @@ pub struct Reconstruction {
     pub(super) reckoning: Reckoning,
     pub(super) shedding: Shedding,
 }
+
+impl<'a> Sink<'a> for &mut Reconstruction {
+    #[inline]
+    fn record(&mut self, stream: usize, raw: &'a RawRecord) {
+        Reconstruction::record(self, stream, raw);
+    }
+
+    fn looks_ahead(&self) -> bool {
+        self.threads.len() >= MANY_THREADS
+    }
+
+    #[inline]
+    fn expect(&self, stream: usize, raw: &'a RawRecord) {
+        self.expect_soon(stream, raw);
+    }
+}
+
+/// So many threads are more than a second-level cache has room for.
+const MANY_THREADS: usize = 4096;
 
 impl Reconstruction {
     /// A machine of which nothing is known yet.
@@ -140,6 +160,15 @@ impl Reconstruction {
             Err(_) => self.counts.undecodable += 1,
         }
         self.charge();
+    }
+
+    /// A record of this stream comes soon.
+    #[inline]
+    fn expect_soon(&self, cpu: usize, raw: &RawRecord) {
+        if let Some(tid) = decode::thread_of(raw) {
+            self.threads.expect(tid);
+        }
+        self.spans.queues.timeline.expect(cpu);
     }
 
     fn switch(&mut self, cpu: usize, record: &Switch) {

@@ -1,5 +1,9 @@
 //! What is known of one thread.
 
+use std::slice::from_ref;
+
+use prefetch_index::prefetch_index;
+
 use super::account::Account;
 use super::classify::Wait;
 use super::spent::Origin;
@@ -93,8 +97,10 @@ impl std::fmt::Debug for Comm {
 }
 
 /// Everything known of one thread, flat; a thread of a target has its figures beside it.
+///
+/// It begins with a line of the cache, so that what every switch asks for takes three of them.
 #[derive(Clone, Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Thread {
     // What every switch asks for comes first, so that it lies in few lines of the cache.
     /// From when on the open span is still to be booked.
@@ -218,6 +224,15 @@ impl Thread {
         }
     }
 
+    /// Has the memory that every switch asks for fetched, without waiting for it.
+    #[inline]
+    pub(super) fn fetch(&self) {
+        let (first, second, third) = (&self.since_ns, &self.met_ns, &self.waker);
+        prefetch_index(from_ref(first), 0);
+        prefetch_index(from_ref(second), 0);
+        prefetch_index(from_ref(third), 0);
+    }
+
     /// Takes over what a thread has from the one that made it.
     pub(super) fn inherit(&mut self, parent: &Self) {
         self.comm = parent.comm;
@@ -302,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_thread_without_figures_is_small() {
-        assert!(size_of::<Thread>() <= 224, "{} bytes", size_of::<Thread>());
+        assert!(size_of::<Thread>() <= 256, "{} bytes", size_of::<Thread>());
     }
 
     #[test]

@@ -17,10 +17,19 @@ fn is_tid(tid: u32) -> bool {
     (1..MAX_TID).contains(&tid)
 }
 
+/// Stands where there is no thread: an id that none can have.
+const NOBODY: u32 = 0;
+
+#[inline]
+fn is_there(thread: &Thread) -> bool {
+    thread.tid != NOBODY
+}
+
 /// The living threads.
 #[derive(Debug, Default)]
 pub(super) struct Threads {
-    slab: Vec<Option<Thread>>,
+    /// What is free has the id of no thread.
+    slab: Vec<Thread>,
     free: Vec<Slot>,
     /// How many there have ever been.
     made: u64,
@@ -55,14 +64,24 @@ impl Threads {
         }
     }
 
+    /// The thread with this id is asked for soon: has its memory fetched meanwhile, without waiting for it.
+    #[inline]
+    pub(super) fn expect(&self, tid: u32) {
+        let place = self.find(tid).map(|slot| slot.0 as usize);
+        if let Some(thread) = place.and_then(|place| self.slab.get(place)) {
+            thread.fetch();
+        }
+    }
+
     #[inline]
     pub(super) fn get(&self, slot: Slot) -> Option<&Thread> {
-        self.slab.get(slot.0 as usize)?.as_ref()
+        self.slab.get(slot.0 as usize).filter(|its| is_there(its))
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Thread> {
-        self.slab.get_mut(slot.0 as usize)?.as_mut()
+        let place = self.slab.get_mut(slot.0 as usize);
+        place.filter(|its| is_there(its))
     }
 
     /// Adds a thread; its id must not be in use. `None` if no Linux kernel could have given that id.
@@ -74,21 +93,23 @@ impl Threads {
         self.made += 1;
         thread.serial = self.made;
         let slot = match self.free.pop() {
-            Some(slot) => slot,
+            Some(slot) => {
+                *self.slab.get_mut(slot.0 as usize)? = thread;
+                slot
+            }
             None => {
                 let slot = Slot(u32::try_from(self.slab.len()).ok()?);
-                self.slab.push(None);
+                self.slab.push(thread);
                 slot
             }
         };
-        *self.slab.get_mut(slot.0 as usize)? = Some(thread);
         self.set(tid, slot.0);
         Some(slot)
     }
 
     /// Takes a thread out.
     pub(super) fn remove(&mut self, slot: Slot) -> Option<Thread> {
-        let thread = self.slab.get_mut(slot.0 as usize)?.take()?;
+        let thread = std::mem::replace(self.get_mut(slot)?, Thread::unseen(NOBODY, 0));
         if self.find(thread.tid) == Some(slot) {
             self.set(thread.tid, FREE);
         }
@@ -127,11 +148,11 @@ impl Threads {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Thread> {
-        self.slab.iter().flatten()
+        self.slab.iter().filter(|its| is_there(its))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
-        self.slab.iter_mut().flatten()
+        self.slab.iter_mut().filter(|its| is_there(its))
     }
 
     /// How many there are.

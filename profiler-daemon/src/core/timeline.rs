@@ -224,6 +224,14 @@ impl Timeline {
         is_whole.then_some(last.holder)
     }
 
+    /// This CPU is asked for soon.
+    #[inline]
+    pub(super) fn expect(&self, cpu: usize) {
+        if let Some(its) = self.cpus.get(cpu) {
+            its.stints.expect();
+        }
+    }
+
     /// How a CPU was used in this time. `visit` is told who had it and for how long, the latest first, of
     /// the last `steps` stints at most.
     pub(super) fn divide(

@@ -274,8 +274,9 @@ fn build_core(workspace: &Workspace, dir: &Path) -> Result<PathBuf> {
 }
 
 /// What the core depends on.
-const DEPENDENCIES: [&str; 6] = [
+const DEPENDENCIES: [&str; 7] = [
     "histogram",
+    "prefetch-index",
     "serde",
     "syscalls",
     "thiserror",
