@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// From so many rounds on, the spread is told by quartiles.
+const MANY: usize = 12;
+
 /// One figure of several rounds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figure {
@@ -48,14 +51,21 @@ impl Figure {
         }
     }
 
-    /// The least.
-    pub(crate) fn least(&self) -> Option<f64> {
-        self.sorted().first().copied()
-    }
-
     /// The most.
     pub(crate) fn most(&self) -> Option<f64> {
         self.sorted().last().copied()
+    }
+
+    /// How far rounds are from one another: the least and the most, and of many the quartiles, since of those the
+    /// ends say only how bad the worst moment was.
+    pub(crate) fn spread(&self) -> Option<(f64, f64)> {
+        let sorted = self.sorted();
+        let cut = if sorted.len() < MANY {
+            0
+        } else {
+            sorted.len() / 4
+        };
+        Some((*sorted.get(cut)?, *sorted.get(sorted.len() - 1 - cut)?))
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -70,6 +80,14 @@ mod tests {
     use super::Figure;
 
     #[test]
+    fn the_spread_of_few_is_their_ends_and_of_many_their_quartiles() {
+        assert_eq!(Figure::default().spread(), None);
+        assert_eq!(Figure::of([3.0, 9.0, 1.0]).spread(), Some((1.0, 9.0)));
+        let many = (1..=20).map(f64::from);
+        assert_eq!(Figure::of(many).spread(), Some((6.0, 15.0)));
+    }
+
+    #[test]
     fn the_median_of_any_number_of_rounds() {
         assert_eq!(Figure::default().median(), None);
         assert_eq!(Figure::of([3.0]).median(), Some(3.0));
@@ -82,7 +100,8 @@ mod tests {
     fn one_bad_round_moves_the_spread_and_not_the_median() {
         let figure = Figure::of([1.01, 1.02, 1.03, 40.0, 1.02]);
         assert_eq!(figure.median(), Some(1.02));
-        assert_eq!((figure.least(), figure.most()), (Some(1.01), Some(40.0)));
+        assert_eq!(figure.spread(), Some((1.01, 40.0)));
+        assert_eq!(figure.most(), Some(40.0));
     }
 
     #[test]

@@ -189,9 +189,16 @@ impl<'a> Bench<'a> {
                 tools: &tools,
                 modes: &self.modes,
                 rounds: self.rounds,
+                repeats: if self.args.quick { 1 } else { workload.repeats },
                 say: &says(workload.name),
             };
             storms::measure(with, workload, &mut table)?;
+            if with.repeats > 1 {
+                table.taken = format!(
+                    "{}, {} runs in each of what the bars name",
+                    table.taken, with.repeats
+                );
+            }
             table.taken = format!("{}; {}", table.taken, self.peers.told());
             self.store.put(&table)?;
         }
@@ -214,6 +221,7 @@ impl<'a> Bench<'a> {
             tools: &tools,
             modes: &ours,
             rounds: self.rounds,
+            repeats: 1,
             say: &says("daemon"),
         };
         daemon::events(with, &mut table)?;

@@ -34,6 +34,10 @@ pub(crate) struct Workload {
     pub(crate) pinned: bool,
     /// More programs of the project's own workload beside it.
     pub(crate) beside: &'static [&'static [&'static str]],
+    /// So many times in a round it is measured with each mode that is [`Mode::is_judged`]. A shared machine is
+    /// faster or slower by a fifth from one second to the next; only the median of many runs says what a few
+    /// hundredths are.
+    pub(crate) repeats: usize,
 }
 
 /// All workloads.
@@ -48,6 +52,7 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
         },
         pinned: true,
         beside: &[],
+        repeats: 6,
     },
     Workload {
         name: "pipe",
@@ -59,6 +64,7 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
         },
         pinned: false,
         beside: &[],
+        repeats: 1,
     },
     Workload {
         name: "messaging",
@@ -70,6 +76,7 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
         },
         pinned: false,
         beside: &[],
+        repeats: 1,
     },
     Workload {
         name: "futex",
@@ -80,6 +87,7 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
         },
         pinned: true,
         beside: &[],
+        repeats: 1,
     },
     Workload {
         name: "mix",
@@ -93,6 +101,7 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
             &["spin", "--cpu", "0", "--threads", "2"],
             &["spin", "--cpu", "1", "--threads", "2"],
         ],
+        repeats: 1,
     },
     Workload {
         name: "idle",
@@ -103,6 +112,7 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
         },
         pinned: false,
         beside: &[],
+        repeats: 1,
     },
 ];
 
@@ -116,6 +126,7 @@ pub(crate) const STORM: Workload = Workload {
     },
     pinned: false,
     beside: &[],
+    repeats: 1,
 };
 
 /// Who watches.
@@ -218,7 +229,22 @@ pub(crate) const MODES: [Mode; 11] = [
     },
 ];
 
+/// What the bars of [`super::bars`] name.
+const JUDGED: [&str; 6] = [
+    "service",
+    "attach, no stacks",
+    "attach",
+    "runqlat",
+    "runqlat -P",
+    "offcputime",
+];
+
 impl Mode {
+    /// Whether a bar holds what it costs against something.
+    pub(crate) fn is_judged(&self) -> bool {
+        JUDGED.contains(&self.name)
+    }
+
     /// Whether it is ours.
     pub(crate) fn is_ours(&self) -> bool {
         matches!(self.tool, Tool::Service { .. } | Tool::Schedscope { .. })
@@ -227,7 +253,7 @@ impl Mode {
 
 #[cfg(test)]
 mod tests {
-    use super::{MODES, WORKLOADS};
+    use super::{JUDGED, MODES, WORKLOADS};
 
     #[test]
     fn names_are_each_there_once() {
@@ -237,5 +263,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn what_is_judged_is_there() {
+        for name in JUDGED {
+            assert!(MODES.iter().any(|mode| mode.name == name), "{name}");
+        }
     }
 }

@@ -128,8 +128,7 @@ fn grid(text: &mut String, form: Form, rows: &[Vec<String>]) {
 
 /// A figure: its median, and how far rounds were from one another.
 fn cell(figure: &Figure, unit: Unit) -> String {
-    let (Some(median), Some(least), Some(most)) = (figure.median(), figure.least(), figure.most())
-    else {
+    let (Some(median), Some((least, most))) = (figure.median(), figure.spread()) else {
         return "-".to_owned();
     };
     let median = number(median, unit);

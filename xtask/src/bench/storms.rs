@@ -17,6 +17,8 @@ pub(super) struct Measuring<'a> {
     /// Who watches, in turns.
     pub(super) modes: &'a [&'a Mode],
     pub(super) rounds: usize,
+    /// Of what the bars name, so many runs in a round.
+    pub(super) repeats: usize,
     /// Is told how far it has come.
     pub(super) say: &'a dyn Fn(&str),
 }
@@ -98,6 +100,7 @@ pub(super) fn measure(with: Measuring<'_>, workload: &Workload, table: &mut Tabl
         loads,
         modes,
         rounds,
+        repeats,
         ..
     } = with;
     let mut bare = Vec::new();
@@ -110,18 +113,20 @@ pub(super) fn measure(with: Measuring<'_>, workload: &Workload, table: &mut Tabl
                 return Ok(());
             }
         }
-        for (mode, seen) in modes.iter().zip(&mut seen) {
-            if seen.iter().any(Result::is_err) {
-                continue;
+        for repeat in 0..repeats {
+            for (mode, seen) in modes.iter().zip(&mut seen) {
+                if seen.iter().any(Result::is_err) || (repeat > 0 && !mode.is_judged()) {
+                    continue;
+                }
+                with.says(round, mode);
+                let its = watched(with, workload, mode)?;
+                // The run without just before it, and the one just after.
+                let before = bare.len() - 1;
+                if let Ok(run) = alone(loads, workload)? {
+                    bare.push(run);
+                }
+                seen.push(its.map(|its| (before, its)));
             }
-            with.says(round, mode);
-            let its = watched(with, workload, mode)?;
-            // The run without just before it, and the one just after.
-            let before = bare.len() - 1;
-            if let Ok(run) = alone(loads, workload)? {
-                bare.push(run);
-            }
-            seen.push(its.map(|its| (before, its)));
         }
     }
     let switch = Figure::of(bare.iter().map(|its| its.cpu_ns * its.count / its.switches));
