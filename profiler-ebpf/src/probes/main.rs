@@ -38,6 +38,7 @@ mod clock;
 mod config;
 mod context;
 mod evidence;
+mod global;
 mod interrupts;
 mod open_waits;
 mod pids;
