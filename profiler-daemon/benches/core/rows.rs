@@ -126,7 +126,7 @@ pub(crate) fn merged(
     merger: &mut Merger,
 ) -> Vec<(usize, RawRecord)> {
     let mut merged = Vec::with_capacity(streams.iter().map(Stream::len).sum());
-    merger.merge(streams, watermark_ns, |stream, raw| {
+    merger.merge(streams, watermark_ns, |stream, raw: &RawRecord| {
         merged.push((stream, *raw));
     });
     merged
