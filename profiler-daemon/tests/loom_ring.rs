@@ -10,7 +10,7 @@ mod protocol;
 
 /// What `protocol.rs` expects beside itself.
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 }
 
 use std::sync::atomic::AtomicUsize;

@@ -11,7 +11,7 @@ mod protocol;
 
 /// What `protocol.rs` expects beside itself.
 mod sync {
-    pub(crate) use core::sync::atomic::{AtomicU64, Ordering};
+    pub(crate) use core::sync::atomic::{AtomicU64, Ordering, fence};
 }
 
 use std::thread;

@@ -17,14 +17,16 @@
 //!   the slot is given back; a record has arrived when none of its words is that any more
 //!   ([`Arrival::ByContent`]). Each word is a single-copy atomic store, so it is there wholly or not
 //!   at all, and no older value can come back: the erasing store is ordered before the producer's next
-//!   one by what follows. The head then only says where to look.
+//!   one by what follows. The head then only says where to look. A fence with acquire stands between that look and
+//!   the reads of the records: without it these would race with the stores, in the memory model if not on a
+//!   processor, which never reads a word older than one that it has read before (found by Miri).
 //!
 //! *From here to the producer* (a slot isn't overwritten while it is read, nor before it is erased): the
 //! tail is stored with release after the last read and the erasing. The producer's plain load of the tail
 //! is followed by a branch on it, and only then by stores: on both architectures a store is not made
 //! visible before a load that it depends on through a branch has its value.
 
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering, fence};
 
 /// Words in a record.
 pub(crate) const WORDS: usize = 4;
@@ -138,6 +140,8 @@ impl Consumer {
                 {
                     self.arrived += 1;
                 }
+                // The records are read as plain memory from here on.
+                fence(Ordering::Acquire);
             }
         }
         let start = slot_of(self.tail, 0, slots.len());
