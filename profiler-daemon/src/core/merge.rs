@@ -171,7 +171,7 @@ impl Keys {
 
     #[inline]
     fn stream(&self, key: Key) -> usize {
-        (key.0 & !(u64::MAX << self.stream_bits)) as usize
+        usize::try_from(key.0 & !(u64::MAX << self.stream_bits)).unwrap_or(usize::MAX)
     }
 }
 
@@ -318,7 +318,12 @@ impl Merger {
         }
         many.clear();
         // The same memory, for records that live elsewhere.
-        self.cursors = many.into_iter().filter_map(|_| None).collect();
+        #[expect(
+            clippy::unnecessary_filter_map,
+            reason = "a filter keeps the type, and with it the lifetime of these records"
+        )]
+        let empty = many.into_iter().filter_map(|_| None).collect();
+        self.cursors = empty;
         &self.used
     }
 }
@@ -575,7 +580,11 @@ mod tests {
     fn what_is_expected_comes_later_and_is_told_once() {
         for count in [1, 3, 7, 40] {
             let raw: Vec<Vec<RawRecord>> = (0..count)
-                .map(|stream| (0..60).map(|n| record(n * 5 + stream, n as u32)).collect())
+                .map(|stream| {
+                    (0..60)
+                        .map(|n| record(u64::from(n) * 5 + stream, n))
+                        .collect()
+                })
                 .collect();
             let streams: Vec<Stream<'_>> = raw.iter().map(|its| Stream::new(its)).collect();
             let mut sink = Curious::default();
@@ -606,7 +615,9 @@ mod tests {
             let watermark_ns = watermark << shift;
             for stream in &mut streams {
                 stream.sort_unstable();
-                stream.iter_mut().for_each(|time| *time <<= shift);
+                for time in stream.iter_mut() {
+                    *time <<= shift;
+                }
             }
             let (out, used) = merged(&streams, watermark_ns);
             let mut expected: Vec<(u64, usize)> = streams
