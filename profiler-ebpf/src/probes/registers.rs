@@ -82,9 +82,8 @@ impl Registers {
         let address = stack.wrapping_add(distance) as *const u8;
         // SAFETY: The loader puts the kernel's function in place of the number.
         let cast: Cast = unsafe { transmute::<usize, Cast>(settings::CAST as usize) };
-        let kind = why!(regs_type);
         // SAFETY: It gives the pointer a type and does nothing else: loads that go wrong read zero.
-        let typed = unsafe { cast(address.cast(), kind) };
+        let typed = unsafe { cast(address.cast(), why!(regs_type)) };
         Self {
             typed: Struct::from_kernel(typed),
             address,
