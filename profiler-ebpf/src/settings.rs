@@ -11,9 +11,6 @@
 //! * [`value`]: the number that a register is set to, of 32 bits. The compiler doesn't know it; the verifier does,
 //!   and takes out what can't be reached with it.
 //!
-//! And one call: [`CAST`] stands for a function of the kernel, which a program calls by its number in the
-//! kernel's type information, as no helper is.
-//!
 //! Settings are numbered by their place in [`Config`], followed by those in [`WhyConfig`]. Each is a `u32`.
 
 use core::mem::size_of;
@@ -38,10 +35,6 @@ const STRIDE: u16 = 64;
 
 /// Where the placeholders of values begin.
 const VALUES: i32 = 0x5c0a_0000;
-
-/// Stands for `bpf_rdonly_cast` (kernel/bpf/helpers.c, since Linux 6.2) where it is called. No helper has this
-/// number.
-pub const CAST: i32 = 0x5c0b_0000;
 
 const _: () = assert!(OFFSETS as usize + COUNT * STRIDE as usize <= i16::MAX as usize);
 const _: () = assert!(COUNT <= u8::MAX as usize);

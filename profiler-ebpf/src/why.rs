@@ -56,10 +56,6 @@ why_config! {
     /// Distance in bytes from `task_struct.stack` to the thread's registers, for kernels without the
     /// helper `bpf_task_pt_regs`; [`ABSENT`] where there is the helper.
     regs_from_stack = ABSENT,
-    /// Number of `bpf_rdonly_cast` in the kernel's type information, where programs can call it (Linux 6.2).
-    cast = ABSENT,
-    /// Number of `struct pt_regs` there.
-    regs_type = ABSENT,
     /// `task_struct.stack`.
     task_stack = ABSENT,
     /// `pt_regs.orig_ax` on x86-64, `pt_regs.syscallno` on arm64.
@@ -202,4 +198,4 @@ pub mod programs {
     }
 }
 
-const _: () = assert!(size_of::<WhyConfig>() == 49 * size_of::<u32>());
+const _: () = assert!(size_of::<WhyConfig>() == 47 * size_of::<u32>());

@@ -2,8 +2,6 @@
 //!
 //! See [`profiler_ebpf::settings`] for why they stand there.
 
-use std::mem::offset_of;
-
 use object::{Object as _, ObjectSection as _, SectionKind};
 use profiler_ebpf::{
     config::{ABSENT, Config},
@@ -22,10 +20,6 @@ const SET: u8 = 0xb7;
 const SET_32: u8 = 0xb4;
 const CLASS: u8 = 0x07;
 const LOAD: u8 = 0x01;
-
-/// A call, and what its source register says where it is one of a function of the kernel.
-const CALL: u8 = 0x85;
-const OF_KERNEL: u8 = 2;
 
 /// Why the settings can't be written.
 #[derive(Debug, thiserror::Error)]
@@ -83,15 +77,8 @@ fn write_section(code: &mut [u8], numbers: &[u32; COUNT]) -> Result<(), Settings
     let (instructions, _) = code.as_chunks_mut::<INSTRUCTION>();
     let mut instructions = instructions.iter_mut();
     while let Some(instruction) = instructions.next() {
-        let [code, registers, off0, off1, imm @ ..] = *instruction;
+        let [code, _registers, off0, off1, imm @ ..] = *instruction;
         match code {
-            CALL if registers == 0 && i32::from_le_bytes(imm) == settings::CAST => {
-                let number = numbers[settings::in_why(offset_of!(WhyConfig, cast))];
-                if number != ABSENT {
-                    instruction[1] = OF_KERNEL << 4;
-                    instruction[4..].copy_from_slice(&number.to_le_bytes());
-                }
-            }
             // Its second half is a number alone.
             SET_WIDE => drop(instructions.next()),
             SET | SET_32 => {
@@ -127,7 +114,7 @@ mod tests {
         settings::{self, COUNT},
         why::WhyConfig,
     };
-    use std::{collections::BTreeSet, mem::offset_of};
+    use std::collections::BTreeSet;
 
     /// An instruction of this code, with this offset and this number.
     fn instruction(code: u8, offset: i16, number: i32) -> [u8; INSTRUCTION] {
@@ -169,26 +156,6 @@ mod tests {
         );
         assert_eq!(after[2], instruction(0xb4, 0, 1_000));
         assert_eq!(after[3..], before[3..]);
-    }
-
-    #[test]
-    fn a_call_is_one_of_the_kernel_where_the_kernel_has_the_function() {
-        let call = [0x85, 0, 0, 0];
-        let before = [call, settings::CAST.to_le_bytes()].concat();
-        let mut numbers = [ABSENT; COUNT];
-        let mut code = before.clone();
-        write_section(&mut code, &numbers).expect("there is nothing to write");
-        assert_eq!(code, before);
-        numbers[settings::in_why(offset_of!(WhyConfig, cast))] = 65_504;
-        write_section(&mut code, &numbers).expect("it fits");
-        assert_eq!(
-            code,
-            [[0x85, 0x20, 0, 0], 65_504_i32.to_le_bytes()].concat()
-        );
-        // A helper's.
-        let mut code = [call, 175_i32.to_le_bytes()].concat();
-        write_section(&mut code, &numbers).expect("there is nothing to write");
-        assert_eq!(code, [call, 175_i32.to_le_bytes()].concat());
     }
 
     #[test]

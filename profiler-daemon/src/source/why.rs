@@ -141,12 +141,6 @@ const REGISTERS: &[Row<WhyConfig>] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const FOREIGN: (u32, u32) = (0x10, 0x10);
 
-/// Whether programs are compiled: only then they can call functions of the kernel.
-fn has_jit() -> bool {
-    let setting = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
-    setting.is_ok_and(|its| its.trim() != "0")
-}
-
 /// Looks for all fields.
 pub(crate) fn survey(btf: &Btf) -> (WhyConfig, Vec<Finding>) {
     let mut config = WhyConfig::UNSET;
@@ -162,12 +156,6 @@ pub(crate) fn survey(btf: &Btf) -> (WhyConfig, Vec<Finding>) {
     (config.regs_mode_mask, config.regs_mode_foreign) = FOREIGN;
     let has = |function| btf.find(function, Kind::Func).is_some();
     config.has_current_btf = u32::from(has("bpf_get_current_task_btf"));
-    if has_jit()
-        && let Some(cast) = btf.find("bpf_rdonly_cast", Kind::Func)
-        && let Some(registers) = btf.find("pt_regs", Kind::Struct)
-    {
-        (config.cast, config.regs_type) = (cast, registers);
-    }
     if !has("bpf_task_pt_regs") {
         let registers = btf
             .find("pt_regs", Kind::Struct)

@@ -38,7 +38,6 @@ mod clock;
 mod config;
 mod context;
 mod evidence;
-mod global;
 mod interrupts;
 mod open_waits;
 mod pids;

@@ -1,13 +1,9 @@
 //! A thread's registers as they were when it came into the kernel, and the system call in them.
 
-use core::{ffi::c_void, mem::transmute};
-
 use aya_ebpf::helpers::bpf_task_pt_regs;
-use profiler_ebpf::{config::ABSENT, settings, syscall};
+use profiler_ebpf::{config::ABSENT, syscall};
 
 use crate::{
-    global::Global,
-    ring::Place,
     task::{Struct, Task},
     why::{read, why, why_at},
 };
@@ -22,12 +18,6 @@ macro_rules! field {
         }
     };
 }
-
-/// `bpf_rdonly_cast`: an address, and the type that it has.
-type Cast = unsafe extern "C" fn(*const c_void, u32) -> *const c_void;
-
-/// From `task_struct.stack` to the registers; 0 until that is known.
-static DISTANCE: Global = Global::new(0);
 
 /// The registers of a user thread that is in the kernel (`struct pt_regs`).
 pub(crate) struct Registers {
@@ -54,39 +44,6 @@ impl Registers {
                 typed: task.0,
                 address: stack.wrapping_add(distance as usize),
             }
-        }
-    }
-
-    /// The same of the thread that leaves this CPU, without a call wherever the kernel allows that: a helper returns
-    /// by a return that can't be predicted on processors with a mitigation for it (Safe RET), and that takes more than
-    /// all that is done here.
-    ///
-    /// A thread's registers are at the same distance from its stack as everybody's (`task_pt_regs`). The helper shows
-    /// it once, in a slot of the ring that is to be written anyway: the verifier makes no number of a pointer
-    /// elsewhere.
-    #[inline(always)]
-    pub(crate) fn of_leaving(task: Task, place: &Place) -> Self {
-        if why!(cast) == ABSENT {
-            return Self::of(task);
-        }
-        let stack: u64 = task.0.field(why_at!(task_stack));
-        let mut distance = DISTANCE.get();
-        if distance == 0 {
-            // SAFETY: The pointer is the kernel's own.
-            let registers = unsafe { bpf_task_pt_regs(task.0.as_ptr().cast_mut().cast()) };
-            distance = place
-                .number_of(registers as *const c_void)
-                .wrapping_sub(stack);
-            DISTANCE.set(distance);
-        }
-        let address = stack.wrapping_add(distance) as *const u8;
-        // SAFETY: The loader puts the kernel's function in place of the number.
-        let cast: Cast = unsafe { transmute::<usize, Cast>(settings::CAST as usize) };
-        // SAFETY: It gives the pointer a type and does nothing else: loads that go wrong read zero.
-        let typed = unsafe { cast(address.cast(), why!(regs_type)) };
-        Self {
-            typed: Struct::from_kernel(typed),
-            address,
         }
     }
 

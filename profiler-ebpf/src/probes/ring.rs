@@ -19,10 +19,7 @@
 //! In the other direction, slots are only written after the tail that gave them back was read; no
 //! hardware makes a store visible before a load that it depends on by a branch is done.
 
-use core::{
-    ffi::c_void,
-    mem::{offset_of, size_of, transmute},
-};
+use core::mem::{offset_of, size_of, transmute};
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE, helpers::bpf_get_smp_processor_id, macros::map, maps::Array,
@@ -243,15 +240,6 @@ impl Place {
     #[inline(always)]
     pub(crate) fn put<R: Record>(self, record: R) {
         self.fill(record.words());
-    }
-
-    /// A pointer as a number.
-    #[inline(always)]
-    pub(crate) fn number_of(&self, pointer: *const c_void) -> u64 {
-        // SAFETY: The slot is this CPU's to write, as in `fill`.
-        unsafe { self.slot.cast::<*const c_void>().write_volatile(pointer) };
-        // SAFETY: As above.
-        unsafe { self.slot.read_volatile() }
     }
 
     #[inline(always)]

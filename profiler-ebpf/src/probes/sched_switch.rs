@@ -110,7 +110,7 @@ fn record(
     if why!(syscalls) != 0 && !is_preempted {
         if !prev.is_in_kernel_for_good() {
             flags |= switch_flags::PREV_SYSCALL;
-            prev_syscall = Registers::of_leaving(prev, &place).syscall();
+            prev_syscall = Registers::of(prev).syscall();
         } else if blocks {
             flags |= switch_flags::PREV_KTHREAD;
         }

@@ -23,13 +23,12 @@ use aya_ebpf::{
     maps::Array,
     programs::{FEntryContext, ProbeContext},
 };
-use core::ffi::c_void;
+use core::{cell::UnsafeCell, ffi::c_void};
 use profiler_ebpf::{Clock, Kind, Throttle, Throttled, config::ABSENT};
 
 use crate::{
     cgroup,
     config::config,
-    global::Global,
     ring,
     task::Task,
     why::{read, why, why_at},
@@ -123,7 +122,14 @@ const SLOTS: u32 = 1 << 16;
 static THROTTLED: Array<Held> = Array::with_max_entries(1, 0);
 
 /// 1 once a thread was held back, so that no switch looks for one on a host without quotas.
-static QUOTAS_MATTER: Global = Global::new(0);
+static QUOTAS_MATTER: Global = Global(UnsafeCell::new(0));
+
+/// A word that all programs share.
+#[repr(transparent)]
+struct Global(UnsafeCell<u64>);
+
+// SAFETY: It is read and written as a whole.
+unsafe impl Sync for Global {}
 
 /// Whether a thread that leaves its CPU is held back by a quota.
 #[inline(always)]
@@ -150,7 +156,8 @@ pub(crate) fn begin(task: Task, tid: u32, ts_ns: u64) {
     };
     // SAFETY: The map's memory is valid and aligned.
     unsafe { slot.write_volatile(held) };
-    QUOTAS_MATTER.set(1);
+    // SAFETY: As above; all that is ever written is this.
+    unsafe { QUOTAS_MATTER.0.get().write_volatile(1) };
 }
 
 /// Tells how long a thread that comes in was held back, if it was.
@@ -159,7 +166,8 @@ pub(crate) fn end(task: Task, ts_ns: impl Fn() -> u64) {
     if why!(task_throttled) == ABSENT {
         return;
     }
-    if QUOTAS_MATTER.get() != 0 {
+    // SAFETY: A static is valid and aligned.
+    if unsafe { QUOTAS_MATTER.0.get().read_volatile() } != 0 {
         settle(task.tid(), ts_ns());
     }
 }
