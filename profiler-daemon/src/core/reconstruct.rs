@@ -74,7 +74,10 @@ impl<'a> Sink<'a> for &mut Reconstruction {
 
     #[inline]
     fn expect(&self, stream: usize, raw: &'a RawRecord) {
-        self.expect_soon(stream, raw);
+        if let Some(tid) = decode::thread_of(raw) {
+            self.threads.expect(tid);
+        }
+        self.spans.queues.timeline.expect(stream);
     }
 }
 
@@ -160,15 +163,6 @@ impl Reconstruction {
             Err(_) => self.counts.undecodable += 1,
         }
         self.charge();
-    }
-
-    /// A record of this stream comes soon.
-    #[inline]
-    fn expect_soon(&self, cpu: usize, raw: &RawRecord) {
-        if let Some(tid) = decode::thread_of(raw) {
-            self.threads.expect(tid);
-        }
-        self.spans.queues.timeline.expect(cpu);
     }
 
     fn switch(&mut self, cpu: usize, record: &Switch) {

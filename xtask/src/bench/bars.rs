@@ -73,6 +73,16 @@ const ADDED: &str = "added to a switch";
 const PROBES: &str = "b-probes";
 const CALL: &str = "ns a call";
 
+/// Whose costs on that storm the bars below compare, by their names in the plan.
+pub(crate) const JUDGED: [&str; 6] = [
+    "service",
+    "attach, no stacks",
+    "attach",
+    "runqlat",
+    "runqlat -P",
+    "offcputime",
+];
+
 /// All bars.
 pub(crate) fn judge(tables: &[Table]) -> Vec<Bar> {
     let all = Measured(tables);

@@ -1,5 +1,7 @@
 //! What is measured, as data: the workloads, and who watches them meanwhile.
 
+use super::bars;
+
 /// The work that a workload does, and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -229,20 +231,10 @@ pub(crate) const MODES: [Mode; 11] = [
     },
 ];
 
-/// What the bars of [`super::bars`] name.
-const JUDGED: [&str; 6] = [
-    "service",
-    "attach, no stacks",
-    "attach",
-    "runqlat",
-    "runqlat -P",
-    "offcputime",
-];
-
 impl Mode {
     /// Whether a bar holds what it costs against something.
     pub(crate) fn is_judged(&self) -> bool {
-        JUDGED.contains(&self.name)
+        bars::JUDGED.contains(&self.name)
     }
 
     /// Whether it is ours.
@@ -253,7 +245,7 @@ impl Mode {
 
 #[cfg(test)]
 mod tests {
-    use super::{JUDGED, MODES, WORKLOADS};
+    use super::{MODES, WORKLOADS, bars::JUDGED};
 
     #[test]
     fn names_are_each_there_once() {
